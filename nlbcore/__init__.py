@@ -1,0 +1,52 @@
+"""nlb: a network load balancer that ends mutual TLS and relays the decrypted bytes as plain TCP. This is the map.
+
+Layers
+------
+Imports go down only; `ci/check_layers.py` holds the exact table and fails the build.
+
+    nlbcli       the command line: one file per command, no logic            (cli/nlbcli)
+    process      WHO RUNS: supervisor, worker, log writer, checker, signals, sockets
+    observe      WHAT HAPPENED: access log, event log
+    tls          POLICY IN, CONTEXT OUT: policies, certificates and keys, apply(front, snapshot), identity; no sockets
+    pool         WHO GETS THE CONNECTION: server, group, schedulers
+    engine       THE COMPILED DATA PLANE: loop, timers, slab, listener, dialer, transports, relay, session;
+                 it sees the floor only and calls up through `engine.hooks`
+    config       WHAT THE OPERATOR ASKED FOR: model, load, findings; pure and frozen
+    floor        errors, address, termination, segment
+
+The way of a byte
+-----------------
+    kernel -readable-> engine/loop -slot-> engine/session (RELAY) -> engine/tls (ciphertext in, plaintext out)
+           -> engine/relay (write now? stop reading? half-close?) -> engine/plain (send) -> kernel
+
+No Python object, no lock and no allocation on it, but for overflow buffers from the slab under back-pressure.
+Python runs once per 64 connections, to make TLS objects on a listener's front context (the nursery); choosing a server
+(`pool/schedulers`) is a C function, and the end of a connection is a record in the worker's log ring, which the log
+writer makes a line of. The server is dialled only after the client's certificate has been accepted: in TLS 1.3 the
+client believes it is connected before the server has looked at its certificate.
+
+The way of a reload
+-------------------
+    prepare   config/load -> config/check -> tls/material -> process/checker (the rehearsal) -> worker: build
+    commit    worker: apply(front, snapshot) for new connections; live ones keep the generation they began with
+
+A worker is a function of snapshots: numbered, immutable generations of configuration and material, so that nothing
+a snapshot holds ever needs a new process. Version 0.1.0 walks this way once, at start; `SIGHUP` and `nlb reload`
+are not built yet and will be two doors to the same path.
+
+Glossary
+--------
+    listener       addresses, a protocol (TCPSSL or TCP) and rules about who may connect
+    session        one accepted connection with its server connection, from accept to the line in the log
+    transport      one side of a session, plain or TLS, with the same operations
+    relay          the pump between the two transports of a session, with bounded memory
+    server group   the servers that a listener may choose from; the scheduler chooses
+    slot           a worker's place: its listening sockets, its block in the segment; outlives the worker
+    generation     a numbered snapshot; every session names the one it began with
+    front context  the TLS context a connection is made on; it lives as long as the listener, so tickets stay valid
+    material       the certificates and keys that the configuration names, read and checked
+    termination    the one word that says why a connection ended; the same in log, metrics and tests
+    segment        shared memory with one block per slot: counters, gauges, log ring
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,149 @@
+"""What no single key can say: references between tables, clashes, parts that are missing or have no effect."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nlbcore.config.finding import Finding, KeyPath, did_you_mean, in_order
+from nlbcore.config.model import Listener
+from nlbcore.config.option import options_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nlbcore.address import Endpoint
+    from nlbcore.config.load import Loaded
+    from nlbcore.config.model import Config, ServerGroup
+
+_WILDCARDS = {"0.0.0.0", "::"}  # noqa: S104 - compared with, not bound
+_TLS_ONLY = tuple(item.key for item in options_of(Listener) if item.extra.tls_only)
+
+
+def check(loaded: Loaded) -> tuple[Finding, ...]:
+    """Look at the model as a whole, also at a partial one; what is absent because it is broken is not reported again."""
+    config = loaded.partial
+    if config is None:
+        return ()
+    parts = (_references, _binds, _listeners, _groups)
+    return in_order(loaded.real(finding for part in parts for finding in part(loaded, config)))
+
+
+def _references(loaded: Loaded, config: Config) -> Iterator[Finding]:
+    """Names are compared as they stand in the file: a group that is broken is there all the same."""
+    groups = _tables(loaded, "server_groups")
+    listeners = _tables(loaded, "listeners")
+    used = {table.get("server_group") if isinstance(table, dict) else None for table in listeners.values()}
+    for name, table in listeners.items():
+        group = table.get("server_group") if isinstance(table, dict) else None
+        if isinstance(group, str) and group not in groups:
+            yield loaded.finding(
+                ("listeners", name, "server_group"),
+                "error",
+                f"there is no [server_groups.{group}]",
+                did_you_mean(group, groups),
+            )
+    if used <= groups.keys():
+        # A reference that leads nowhere may have meant any group.
+        for group in config.server_groups:
+            if group not in used:
+                yield loaded.finding(("server_groups", group), "warning", "no listener uses this server group")
+    if not listeners and loaded.whole(("listeners",)):
+        yield Finding(str(loaded.path), 0, 0, "error", "", "there is no listener", "`nlb config init` writes a sample")
+
+
+def _tables(loaded: Loaded, name: str) -> dict[str, Any]:
+    """The tables of the file itself, broken or not."""
+    tables = loaded.document.get(name)
+    return tables if isinstance(tables, dict) else {}
+
+
+def _binds(loaded: Loaded, config: Config) -> Iterator[Finding]:
+    """The same address twice cannot work; a wildcard beside an address of its port works, to some people's surprise."""
+    seen: dict[Endpoint, str] = {}
+    binds = [
+        (name, _item(("listeners", name, "bind"), index, listener.bind), endpoint)
+        for name, listener in config.listeners.items()
+        for index, endpoint in enumerate(listener.bind)
+    ]
+    for name, path, endpoint in binds:
+        if endpoint in seen:
+            where = "already" if seen[endpoint] == name else f"already bound by [listeners.{seen[endpoint]}]"
+            yield loaded.finding(path, "error", f"{endpoint} is {where}{' in this list' if where == 'already' else ''}")
+        seen.setdefault(endpoint, name)
+    for name, path, endpoint in binds:
+        for other, owner in seen.items():
+            if (
+                other.host in _WILDCARDS
+                and endpoint.host not in _WILDCARDS
+                and (other.family, other.port) == (endpoint.family, endpoint.port)
+            ):
+                whose = "this listener" if owner == name else f"[listeners.{owner}]"
+                yield loaded.finding(
+                    path, "warning", f"{other} of {whose} covers {endpoint} too; the exact address wins"
+                )
+
+
+def _item(path: KeyPath, index: int, items: tuple[object, ...]) -> KeyPath:
+    """The path of an entry; a single value need not be written as a list, so it has no number."""
+    return (*path, index) if len(items) > 1 else path
+
+
+def _listeners(loaded: Loaded, config: Config) -> Iterator[Finding]:
+    for name, listener in config.listeners.items():
+        path = ("listeners", name)
+        if listener.protocol == "TCP":
+            for key in _TLS_ONLY:
+                if key in listener.model_fields_set:
+                    yield loaded.finding((*path, key), "error", 'has no meaning with protocol = "TCP"')
+            continue
+        if not listener.certificates and loaded.whole(path):
+            yield loaded.finding(
+                path, "error", 'protocol = "TCPSSL" needs a certificate', f"add [[listeners.{name}.certificates]]"
+            )
+        yield from _client_auth(loaded, listener, (*path, "client_auth"))
+
+
+def _client_auth(loaded: Loaded, listener: Listener, path: KeyPath) -> Iterator[Finding]:
+    auth = listener.client_auth
+    if auth.mode == "required" and not auth.ca and loaded.whole(path):
+        yield loaded.finding((*path, "mode"), "error", 'mode = "required" needs `ca`', 'as in ca = ["certs/root.crt"]')
+    if auth.mode == "off" and auth.ca and loaded.whole(path):
+        yield loaded.finding(
+            (*path, "ca"), "warning", 'has no effect while mode = "off"', 'mode = "required" turns it on'
+        )
+
+
+def _groups(loaded: Loaded, config: Config) -> Iterator[Finding]:
+    for name, group in config.server_groups.items():
+        path = ("server_groups", name)
+        if not group.servers:
+            if loaded.whole(path):
+                yield loaded.finding(path, "error", "has no servers", 'as in servers = [{ address = "10.0.0.1:80" }]')
+        elif all(server.weight == 0 for server in group.servers):
+            yield loaded.finding(
+                (*path, "servers"), "warning", "every server has weight 0: no connection can be served"
+            )
+        yield from _servers(loaded, group, path)
+
+
+def _servers(loaded: Loaded, group: ServerGroup, path: KeyPath) -> Iterator[Finding]:
+    names: dict[str, int] = {}
+    addresses: dict[Endpoint, int] = {}
+    for index, server in enumerate(group.servers):
+        entry = (*path, "servers", index)
+        given = "name" in server.model_fields_set
+        if server.name in names:
+            yield loaded.finding(
+                (*entry, "name" if given else "address"),
+                "error",
+                f"servers[{names[server.name]}] has the name {server.name} too",
+                "" if given else "give one of them a `name`",
+            )
+        elif server.address in addresses:
+            yield loaded.finding(
+                (*entry, "address"),
+                "warning",
+                f"{server.address} is servers[{addresses[server.address]}] too; it gets both shares",
+            )
+        names.setdefault(server.name, index)
+        addresses.setdefault(server.address, index)

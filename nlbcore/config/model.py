@@ -1,0 +1,433 @@
+"""The tables and keys of the configuration file, frozen once read.
+
+Attribute names are the keys of the file. Durations are seconds, addresses are `Endpoint`, paths are absolute: relative
+ones are taken from the folder of the file, which `load` passes as the validation context. The vocabulary, the ranges and
+the defaults are those of Alibaba Cloud NLB where it has the option; where this page differs it is the safer way.
+
+A key whose feature this version does not have is no field here, but stands in `not_built` and is refused by name: a key
+that is accepted works.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import socket
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
+
+from nlbcore.address import Endpoint
+from nlbcore.config.option import REQUIRED, Kind, option
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
+
+
+def wrong_type() -> PydanticCustomError:
+    """The value is of another TOML type; `explain` says which was expected, from the option's description."""
+    return PydanticCustomError("wrong_type", "")
+
+
+def bad_value(sentence: str) -> PydanticCustomError:
+    """The value has the right type and cannot be used; `sentence` says why."""
+    return PydanticCustomError("bad_value", "{sentence}", {"sentence": sentence})
+
+
+def format_seconds(seconds: float) -> str:
+    return f"{seconds:.15g}s"
+
+
+def _duration(value: object) -> float:
+    if isinstance(value, str):
+        found = _DURATION.fullmatch(value)
+        if found is None:
+            raise bad_value(f'"{value}" is no duration: write a number with ms, s, m, h or d behind it, as in "10s"')
+        return float(found[1]) * _SECONDS[found[2]]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise wrong_type()
+    if not math.isfinite(value) or value < 0:
+        raise bad_value(f"{value} is no duration")
+    return float(value)
+
+
+def _base(info: ValidationInfo) -> Path:
+    return (info.context or {}).get("base") or Path.cwd()
+
+
+def _path(value: object, info: ValidationInfo) -> Path:
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str):
+        raise wrong_type()
+    if not value or "\0" in value:
+        raise bad_value("a path cannot be empty" if not value else "a path cannot hold a zero byte")
+    return _base(info) / value
+
+
+def _target(*words: str) -> Any:
+    """A validator for `file` and `access`: one of a few words, or a path.
+
+    A bare word is never taken as a path: a misspelt "stdout" would silently become a file.
+    """
+
+    def validate(value: object, info: ValidationInfo) -> str | Path:
+        if isinstance(value, str) and value in words:
+            return value
+        if isinstance(value, str) and re.fullmatch(r"[A-Za-z]+", value):
+            known = " or ".join(f'"{word}"' for word in words)
+            raise bad_value(f'"{value}" is neither {known} nor a path; for a file of that name write "./{value}"')
+        return _path(value, info)
+
+    return validate
+
+
+def _endpoint(value: object, info: ValidationInfo) -> Endpoint:
+    if isinstance(value, Endpoint):
+        return value
+    if not isinstance(value, str):
+        raise wrong_type()
+    try:
+        endpoint = Endpoint.parse(value)
+        if endpoint.path is not None:
+            endpoint = Endpoint.parse(f"unix:{_base(info) / endpoint.path}")
+    except ValueError as error:
+        raise bad_value(str(error)) from None
+    if endpoint.port == 0:
+        raise bad_value(f'"{value}": the port must be a number from 1 to 65535')
+    return endpoint
+
+
+def _bind(value: object, info: ValidationInfo) -> Endpoint:
+    if isinstance(value, str) and value.startswith("systemd:"):
+        raise PydanticCustomError("not_built", "socket activation (systemd:NAME)")
+    return _endpoint(value, info)
+
+
+def _as_tuple(value: object) -> object:
+    if isinstance(value, list):
+        return tuple(value)
+    if not isinstance(value, tuple):
+        raise wrong_type()
+    return value
+
+
+def _one_or_more(value: object) -> object:
+    if isinstance(value, str):
+        return (value,)
+    if value == []:
+        raise bad_value("the list is empty: at least one is needed")
+    return _as_tuple(value)
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _label(value: object) -> str:
+    if not isinstance(value, str):
+        raise wrong_type()
+    if not 1 <= len(value) <= 128 or not value.isprintable() or re.search(r'[\s"=]', value):
+        raise bad_value("a name has 1 to 128 characters, no spaces, no quotes and no equals sign")
+    return value
+
+
+def _table_name(value: str) -> str:
+    if not re.fullmatch(_NAME, value):
+        raise bad_value(
+            "a name has 1 to 63 letters, digits, dots, underscores and hyphens, and begins with a letter or digit"
+        )
+    return value
+
+
+def _one_or_list(schema: dict[str, Any]) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [schema, {"type": "array", "items": schema, "minItems": 1}]})
+
+
+_TEXT_SCHEMA = {"type": "string", "minLength": 1}
+_ENDPOINT_SCHEMA = {"type": "string", "pattern": r"^([0-9.]+:[0-9]{1,5}|\[[^\]]+\]:[0-9]{1,5}|unix:.+)$"}
+
+Duration = Annotated[
+    float,
+    BeforeValidator(_duration),
+    PlainSerializer(format_seconds, when_used="json"),
+    WithJsonSchema({"type": ["string", "number"], "pattern": f"^{_DURATION.pattern}$"}),
+    Kind("a duration", '"10s"'),
+]
+File = Annotated[Path, BeforeValidator(_path), WithJsonSchema(_TEXT_SCHEMA), Kind("a path", '"certs/server.crt"')]
+EventLog = Annotated[
+    Literal["stderr"] | Path,
+    PlainValidator(_target("stderr")),
+    PlainSerializer(str, when_used="json"),
+    WithJsonSchema(_TEXT_SCHEMA),
+    Kind('"stderr" or a path', '"stderr"'),
+]
+AccessLog = Annotated[
+    Literal["stdout", "off"] | Path,
+    PlainValidator(_target("stdout", "off")),
+    PlainSerializer(str, when_used="json"),
+    WithJsonSchema(_TEXT_SCHEMA),
+    Kind('"stdout", "off" or a path', '"stdout"'),
+]
+BindAddress = Annotated[
+    Endpoint, PlainValidator(_bind), PlainSerializer(str, when_used="json"), WithJsonSchema(_ENDPOINT_SCHEMA)
+]
+ServerAddress = Annotated[
+    Endpoint,
+    PlainValidator(_endpoint),
+    PlainSerializer(str, when_used="json"),
+    WithJsonSchema(_ENDPOINT_SCHEMA),
+    Kind("an address", '"10.0.0.1:80"'),
+]
+Label = Annotated[str, BeforeValidator(_label)]
+TableName = Annotated[str, BeforeValidator(_table_name)]
+Protocol = Literal["TCPSSL", "TCP"]
+PolicyName = Literal[
+    "tls_cipher_policy_1_0",
+    "tls_cipher_policy_1_1",
+    "tls_cipher_policy_1_2",
+    "tls_cipher_policy_1_2_strict",
+    "tls_cipher_policy_1_2_strict_with_1_3",
+]
+AlpnPolicy = Literal["HTTP1Only", "HTTP2Only", "HTTP2Optional", "HTTP2Preferred"]
+
+
+class Table(BaseModel):
+    """What all tables share: nothing is converted silently, nothing unknown is let through, defaults are validated."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
+    not_built: ClassVar[frozenset[str]] = frozenset()
+
+
+class Node(Table):
+    """`[node]`"""
+
+    not_built: ClassVar[frozenset[str]] = frozenset({"workers", "control_socket", "admin", "user"})
+
+    name: Label = option(
+        None,
+        "The name of this node in the logs.",
+        factory=socket.gethostname,
+        default_text="the host name",
+        example='"nlb-1"',
+    )
+    shutdown_delay: Duration = option(
+        "0s",
+        "How long the listeners stay open after the order to stop, so that whoever sends clients here can notice.",
+        low=0,
+        high=3600,
+    )
+    drain_timeout: Duration = option(
+        "300s",
+        "How long connections may finish after the listeners have closed; what is left then is cut.",
+        low=0,
+        high=86400,
+    )
+
+
+class Log(Table):
+    """`[log]`"""
+
+    level: Literal["debug", "info", "warning", "error"] = option("info", "The least severe event that is logged.")
+    file: EventLog = option("stderr", 'Where events go: "stderr" or the path of a file.')
+    access: AccessLog = option(
+        "stdout",
+        "Where the access log goes, one JSON object a line for each connection and each refusal: "
+        '"stdout", "off" or the path of a file.',
+    )
+
+
+class CertificatePair(Table):
+    """`[[listeners.NAME.certificates]]`"""
+
+    certificate: File = option(REQUIRED, "PEM file with the server certificate first; its chain may follow.")
+    private_key: File = option(
+        REQUIRED,
+        "PEM file with the private key, not encrypted, readable by its owner only.",
+        example='"certs/server.key"',
+    )
+
+
+class ClientAuth(Table):
+    """`[listeners.NAME.client_auth]`"""
+
+    not_built: ClassVar[frozenset[str]] = frozenset(
+        {"crl", "crl_scope", "on_crl_overdue", "strict", "allow", "deny", "on_revoked", "on_expired"}
+    )
+
+    mode: Literal["off", "required"] = option(
+        "off",
+        "off: clients are not asked for a certificate. "
+        "required: a client without a certificate that one of the CAs in `ca` vouches for is refused.",
+        later=("optional", "report"),
+    )
+    ca: Annotated[
+        tuple[File, ...],
+        BeforeValidator(_one_or_more),
+        _one_or_list(_TEXT_SCHEMA),
+        Kind("a path or a list of paths", '["certs/root.crt"]'),
+    ] = option((), "PEM files with the CA certificates that client certificates are checked against.")
+    depth: int = option(
+        3,
+        "Intermediate certificates allowed between the client certificate and a CA of `ca`; 0: directly issued by it.",
+        unit="certificates",
+        low=0,
+        high=100,
+    )
+    advertise_ca_names: bool = option(
+        True,
+        "Send the names of the CAs to clients, so that browsers offer only certificates that fit.",
+    )
+
+
+class Listener(Table):
+    """`[listeners.NAME]`"""
+
+    not_built: ClassVar[frozenset[str]] = frozenset(
+        {"proxy_protocol", "proxy_protocol_tls", "accept_proxy_protocol_from", "max_connection_age"}
+    )
+
+    bind: Annotated[
+        tuple[BindAddress, ...],
+        BeforeValidator(_one_or_more),
+        _one_or_list(_ENDPOINT_SCHEMA),
+        Kind("an address or a list of addresses", '["0.0.0.0:443", "[::]:443"]'),
+    ] = option(REQUIRED, 'Where to listen: "ADDRESS:PORT", "[IPV6]:PORT" or "unix:PATH"; one or a list.')
+    protocol: Protocol = option("TCPSSL", "TCPSSL: TLS ends here. TCP: bytes are relayed as they are.")
+    server_group: Annotated[str, Kind("the name of a server group", '"app"')] = option(
+        REQUIRED, "The table under `[server_groups]` that connections go to."
+    )
+    idle_timeout: Duration = option(
+        "900s", "A connection without a byte in either direction for so long is closed.", low=10, high=900
+    )
+    half_close_timeout: Duration = option(
+        "300s", "How long one direction may go on after the other has ended.", low=1, high=86400
+    )
+    cps: int = option(
+        0,
+        "New connections a second; more are closed at once. 0: unlimited.",
+        unit="connections a second",
+        low=0,
+        high=1_000_000,
+    )
+    max_connections: int = option(
+        0,
+        "Connections at the same time; more are closed at once. 0: unlimited.",
+        unit="connections",
+        low=0,
+        high=100_000_000,
+    )
+    security_policy: PolicyName = option(
+        "tls_cipher_policy_1_2_strict_with_1_3", "TLS versions and cipher suites, by name.", tls_only=True
+    )
+    alpn_policy: AlpnPolicy | None = option(
+        None,
+        "What is agreed on with clients that offer protocols by ALPN: HTTP1Only (1.1, then 1.0), HTTP2Only, HTTP2Optional "
+        "(1.1, then 1.0, then 2), HTTP2Preferred (2, then 1.1, then 1.0).",
+        default_text="absent: ALPN is not answered",
+        tls_only=True,
+    )
+    handshake_timeout: Duration = option(
+        "10s", "A client that has not completed its TLS handshake by then is closed.", low=1, high=300, tls_only=True
+    )
+    max_handshakes: int = option(
+        4096,
+        "TLS handshakes in progress at the same time, in each worker; more clients are closed at once.",
+        unit="handshakes",
+        low=1,
+        high=1_000_000,
+        tls_only=True,
+    )
+    session_tickets: bool = option(
+        True,
+        "Let returning clients resume their TLS session.",
+        tls_only=True,
+    )
+    session_ticket_lifetime: Duration = option(
+        "300s", "How long a TLS session can be resumed; whole seconds.", low=1, high=86400, tls_only=True
+    )
+    on_truncated: Literal["close", "reset"] = option(
+        "close",
+        "What the server sees when a client ends without TLS close_notify, as many do. "
+        "close: an ordinary end of its bytes. reset: what has arrived, then a reset.",
+        tls_only=True,
+    )
+    strict_sni: bool = option(
+        False,
+        "Refuse clients that ask for a name which no certificate covers; else they get the first certificate.",
+        tls_only=True,
+    )
+    certificates: Annotated[
+        tuple[CertificatePair, ...],
+        BeforeValidator(_as_tuple),
+        Kind("an array of tables", '[{ certificate = "certs/server.crt", private_key = "certs/server.key" }]'),
+    ] = option(
+        (),
+        "The server certificates. The first is the default one, the others are chosen by the name the client asks for; "
+        "an RSA and an ECDSA certificate for one name may both be given.",
+        tls_only=True,
+    )
+    client_auth: ClientAuth = option({}, "Client certificates.", tls_only=True)
+
+
+class Server(Table):
+    """An entry of `servers`"""
+
+    not_built: ClassVar[frozenset[str]] = frozenset({"max_connections", "backup"})
+
+    address: ServerAddress = option(REQUIRED, 'Where the server listens: "ADDRESS:PORT", "[IPV6]:PORT" or "unix:PATH".')
+    name: Label = option(
+        None,
+        "The name of the server in logs and metrics; different for each server of a group.",
+        factory=lambda data: str(data.get("address", "server")),
+        default_text="the address",
+        example='"a"',
+    )
+    weight: int = option(
+        100, "The share of new connections, relative to the other servers. 0: no new connections.", low=0, high=100
+    )
+
+
+class ServerGroup(Table):
+    """`[server_groups.NAME]`"""
+
+    not_built: ClassVar[frozenset[str]] = frozenset({"connection_drain", "connection_drain_timeout", "health_check"})
+
+    scheduler: Annotated[Literal["wrr", "rr"], BeforeValidator(_lower)] = option(
+        "wrr",
+        "How a server is chosen: wrr (round robin by weight) or rr (round robin); case is ignored.",
+        later=("wlc", "sch", "tch", "maglev", "p2c"),
+    )
+    connect_timeout: Duration = option(
+        "5s",
+        "A server that has not accepted the connection by then is given up, and another one is tried.",
+        low=0.1,
+        high=300,
+    )
+    servers: Annotated[
+        tuple[Server, ...],
+        BeforeValidator(_as_tuple),
+        Kind("an array of tables", '[{ address = "10.0.0.1:80" }]'),
+    ] = option((), "The servers of the group.")
+
+
+class Config(Table):
+    """The whole file."""
+
+    not_built: ClassVar[frozenset[str]] = frozenset({"security_policies"})
+
+    node: Node = option({}, "The process as a whole.")
+    log: Log = option({}, "The event log and the access log.")
+    listeners: dict[TableName, Listener] = option({}, "Where clients connect.")
+    server_groups: dict[TableName, ServerGroup] = option({}, "Where their bytes go.")

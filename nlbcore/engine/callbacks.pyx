@@ -1,0 +1,237 @@
+"""The C callbacks that OpenSSL calls during a handshake: verify, server name, ALPN. No Python, no GIL.
+
+A callback finds its connection through `current`, which the session sets before each handshake step; the bindings have
+no ex_data. Without a connection every callback fails closed. Python installs them by address (``verify_address`` and so
+on) and no Python callback is ever given to pyOpenSSL.
+
+The order in OpenSSL (tested in tests/wire on TLS 1.2 and 1.3): a ticket is opened with the front context's keys and its
+session id context compared; then the server-name callback runs, with or without a name, and already knows whether the
+session is resumed; then certificate and ALPN are chosen from the context it has set; then the client's certificate is
+verified - only in a full handshake. That is why the server-name callback judges the certificate of a resumed one.
+"""
+
+from libc.stdint cimport uint16_t, uint32_t, uintptr_t
+from libc.string cimport memcmp, memcpy
+from nlbcore.engine.identities cimport identity_take
+from nlbcore.engine.linux.clock cimport CLOCK_REALTIME, clock_gettime, timespec
+from nlbcore.engine.openssl cimport (
+    SSL, SSL_AD_BAD_CERTIFICATE, SSL_AD_CERTIFICATE_EXPIRED, SSL_AD_UNRECOGNIZED_NAME, SSL_CTX, SSL_OP_NO_TICKET,
+    SSL_TLSEXT_ERR_ALERT_FATAL, SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_OK, SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
+    SSL_VERIFY_NONE, SSL_VERIFY_PEER, STACK_OF_X509, TLSEXT_NAMETYPE_host_name, X509, X509_STORE_CTX,
+    X509_V_ERR_CA_KEY_TOO_SMALL, X509_V_ERR_CA_MD_TOO_WEAK, X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_NOT_YET_VALID,
+    X509_V_ERR_EE_KEY_TOO_SMALL, X509_V_OK, ossl, weak_key, weak_signature,
+)
+from nlbcore.engine.slab cimport Listener, Session
+
+cdef Session *current = NULL
+
+cdef enum:
+    NAME = 254
+
+
+cdef bint anchor(X509_STORE_CTX *store, int depth) noexcept nogil:
+    """Whether the certificate at `depth` is the last of its chain: trusted as it is, its own signature proves
+    nothing."""
+    cdef STACK_OF_X509 *chain = ossl.X509_STORE_CTX_get1_chain(store)
+    cdef int count, i
+    if chain == NULL:
+        return False
+    count = ossl.sk_X509_num(chain)
+    for i in range(count):
+        ossl.X509_free(ossl.sk_X509_value(chain, i))
+    ossl.sk_X509_free(chain)
+    return depth == count - 1
+
+
+cdef int verify(int ok, X509_STORE_CTX *store) noexcept nogil:
+    """Keeps OpenSSL's decision, remembers the first error and whose certificate it was, adds our weak-key rule."""
+    cdef Session *s = current
+    cdef int depth, error
+    cdef X509 *certificate
+    if s == NULL:
+        return 0
+    depth = ossl.X509_STORE_CTX_get_error_depth(store)
+    if s.identity == NULL:
+        s.identity = identity_take(ossl.X509_STORE_CTX_get0_cert(store))
+        if s.identity == NULL:
+            return 0
+    error = X509_V_OK
+    if not ok:
+        error = ossl.X509_STORE_CTX_get_error(store)
+    elif depth == 0:
+        if s.identity.weak:
+            error = X509_V_ERR_EE_KEY_TOO_SMALL
+    else:
+        certificate = ossl.X509_STORE_CTX_get_current_cert(store)
+        if weak_key(certificate):
+            error = X509_V_ERR_CA_KEY_TOO_SMALL
+        elif weak_signature(certificate) and not anchor(store, depth):
+            error = X509_V_ERR_CA_MD_TOO_WEAK
+    if error == X509_V_OK:
+        return 1
+    if s.verify_error == X509_V_OK:
+        s.verify_error = error
+        s.verify_depth = depth
+    ossl.X509_STORE_CTX_set_error(store, error)
+    return 0
+
+
+cdef int judge_identity(Session *s) noexcept nogil:
+    """What may have changed since a certificate was verified: a verification result, 0 when it is still good.
+
+    The one place that is asked after every handshake, full or resumed.
+    """
+    cdef timespec now
+    clock_gettime(CLOCK_REALTIME, &now)
+    if s.identity.weak:
+        return X509_V_ERR_EE_KEY_TOO_SMALL
+    if now.tv_sec < s.identity.not_before:
+        return X509_V_ERR_CERT_NOT_YET_VALID
+    if now.tv_sec > s.identity.not_after:
+        return X509_V_ERR_CERT_HAS_EXPIRED
+    return X509_V_OK
+
+
+cdef uint32_t name_hash(const char *name, uint16_t size) noexcept nogil:
+    """FNV-1a, 32 bits."""
+    cdef uint32_t value = 2166136261U
+    cdef uint16_t i
+    for i in range(size):
+        value = (value ^ <unsigned char>name[i]) * 16777619U
+    return value
+
+
+cdef SSL_CTX *name_find(const Listener *listener, const char *name, uint16_t size) noexcept nogil:
+    cdef uint32_t at
+    if listener.names == NULL:
+        return NULL
+    at = name_hash(name, size) & listener.names_mask
+    while listener.names[at].context != NULL:
+        if listener.names[at].size == size and memcmp(listener.names[at].name, name, size) == 0:
+            return listener.names[at].context
+        at = (at + 1) & listener.names_mask
+    return NULL
+
+
+cdef int name_put(Listener *listener, const char *name, uint16_t size, SSL_CTX *context) noexcept nogil:
+    """Enter a name (lower case) into the listener's table, which has room; 0, or -1 when the name is too long."""
+    cdef uint32_t at = name_hash(name, size) & listener.names_mask
+    if size >= NAME:
+        return -1
+    while listener.names[at].context != NULL:
+        at = (at + 1) & listener.names_mask
+    memcpy(listener.names[at].name, name, size)
+    listener.names[at].size = size
+    listener.names[at].context = context
+    return 0
+
+
+cdef SSL_CTX *name_context(const Listener *listener, const char *name) noexcept nogil:
+    """The context of a server name: the exact one, else that of "*" in place of its first label; NULL for none.
+    Names compare without case and without a trailing dot."""
+    cdef char lower[NAME]
+    cdef uint16_t size = 0
+    cdef uint16_t dot = 0
+    cdef SSL_CTX *found
+    while name[size] != 0:
+        if size == NAME:
+            return NULL
+        lower[size] = name[size] + 32 if 65 <= name[size] <= 90 else name[size]
+        if dot == 0 and lower[size] == 46:
+            dot = size
+        size += 1
+    if size and lower[size - 1] == 46:
+        size -= 1
+    found = name_find(listener, lower, size)
+    if found == NULL and 0 < dot < size:
+        lower[dot - 1] = 42
+        found = name_find(listener, lower + dot - 1, size - dot + 1)
+    return found
+
+
+cdef int server_name(SSL *ssl, int *alert, void *unused) noexcept nogil:
+    """Sets the server's certificate, decides about tickets, and judges the certificate of a resumed session."""
+    cdef Session *s = current
+    cdef Listener *listener
+    cdef const char *name
+    cdef SSL_CTX *context
+    cdef X509 *certificate
+    cdef bint reused
+    if s == NULL:
+        return SSL_TLSEXT_ERR_ALERT_FATAL
+    listener = s.listener
+    context = listener.fallback
+    name = ossl.SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name)
+    if name != NULL:
+        context = name_context(listener, name)
+        if context == NULL:
+            if listener.strict_sni:
+                s.name_refused = True
+                alert[0] = SSL_AD_UNRECOGNIZED_NAME
+                return SSL_TLSEXT_ERR_ALERT_FATAL
+            context = listener.fallback
+    reused = ossl.SSL_session_reused(ssl) == 1
+    if reused and listener.verify:
+        certificate = ossl.SSL_get_peer_certificate(ssl)
+        if certificate == NULL:
+            alert[0] = SSL_AD_BAD_CERTIFICATE
+            return SSL_TLSEXT_ERR_ALERT_FATAL
+        if s.identity == NULL:
+            s.identity = identity_take(certificate)
+        ossl.X509_free(certificate)
+        if s.identity == NULL:
+            return SSL_TLSEXT_ERR_ALERT_FATAL
+        s.verify_error = judge_identity(s)
+        if s.verify_error != X509_V_OK:
+            alert[0] = SSL_AD_CERTIFICATE_EXPIRED
+            return SSL_TLSEXT_ERR_ALERT_FATAL
+    if ossl.SSL_set_SSL_CTX(ssl, context) == NULL:
+        return SSL_TLSEXT_ERR_ALERT_FATAL
+    ossl.SSL_set_verify(
+        ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT if listener.verify else SSL_VERIFY_NONE, verify)
+    if reused or not listener.tickets:
+        ossl.SSL_set_options(ssl, SSL_OP_NO_TICKET)
+    return SSL_TLSEXT_ERR_OK
+
+
+cdef int alpn(
+    SSL *ssl, const unsigned char **out, unsigned char *out_size, const unsigned char *offered, unsigned int size,
+    void *unused,
+) noexcept nogil:
+    """The first of our protocols that the client offers (RFC 7301); none: no_application_protocol."""
+    cdef Session *s = current
+    cdef const Listener *listener
+    cdef uint32_t ours = 0
+    cdef unsigned int theirs
+    if s == NULL:
+        return SSL_TLSEXT_ERR_ALERT_FATAL
+    listener = s.listener
+    if listener.alpn_size == 0:
+        return SSL_TLSEXT_ERR_NOACK
+    while ours < listener.alpn_size:
+        theirs = 0
+        while theirs < size:
+            if (offered[theirs] == listener.alpn[ours] and theirs + offered[theirs] < size
+                    and memcmp(offered + theirs + 1, listener.alpn + ours + 1, offered[theirs]) == 0):
+                out[0] = offered + theirs + 1
+                out_size[0] = offered[theirs]
+                return SSL_TLSEXT_ERR_OK
+            theirs += offered[theirs] + 1
+        ours += listener.alpn[ours] + 1
+    s.alpn_refused = True
+    return SSL_TLSEXT_ERR_ALERT_FATAL
+
+
+def verify_address():
+    """Address of the verify callback: ``int (*)(int, X509_STORE_CTX *)``."""
+    return <uintptr_t>verify
+
+
+def server_name_address():
+    """Address of the server-name callback: ``int (*)(SSL *, int *, void *)``."""
+    return <uintptr_t>server_name
+
+
+def alpn_address():
+    """Address of the ALPN callback, as ``SSL_CTX_set_alpn_select_cb`` takes it."""
+    return <uintptr_t>alpn

@@ -1,0 +1,42 @@
+# One worker's block of the segment: what it alone writes; see counters.pyx and nlbcore/segment.py.
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+cdef enum:
+    LISTENERS = 256
+    SERVERS = 8192
+    WORDS = 64              # room for the termination list
+    VERSIONS = 5            # none, TLSv1.0 ... TLSv1.3
+    RING = 1 << 20          # bytes of a log ring
+
+cdef struct ListenerCounters:
+    uint64_t connections    # counters: monotone, kept over a restart of the worker
+    uint64_t received
+    uint64_t sent
+    uint64_t terminations[WORDS]
+    uint64_t handshakes[VERSIONS][2]    # [version][resumed]
+    int64_t live            # gauge: zeroed by the supervisor when it reaps the worker
+
+cdef struct ServerCounters:
+    uint64_t connections
+    uint64_t connect_failed
+    uint64_t connect_timeout
+    int64_t live            # gauge
+
+cdef struct Ring:
+    uint64_t head           # bytes ever written; only the worker writes it
+    uint64_t tail           # bytes ever read; only the log writer writes it
+    uint64_t dropped        # records that found no room
+    uint32_t asleep         # set by the log writer before it waits on its eventfd
+    uint32_t unused
+    unsigned char data[RING]
+
+cdef struct Block:
+    uint64_t heartbeat      # ms on the monotonic clock
+    uint64_t connection     # the last connection number given out
+    uint64_t stall_us       # the longest round of the loop so far
+    uint64_t unused[5]
+    ListenerCounters listeners[LISTENERS]
+    ServerCounters servers[SERVERS]
+    Ring ring
+
+cdef Block *block

@@ -1,0 +1,71 @@
+"""The interface upwards: what the engine asks of the layers above it, which it does not know.
+
+route    `route_t` of hooks.pxd, a C function: which server takes this connection. ``pool/schedulers`` implements it and
+         hands it over as a capsule with the group's address. No Python runs in it.
+nursery  :class:`Front`: makes ready TLS connections on a listener's front context, 64 at a time.
+
+The end of a connection needs no hook: the engine writes a record into the worker's log ring (``engine/journal``) and
+counts it in the segment (``engine/counters``); other processes make words of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Front(Protocol):
+    """A listener's front context, as ``tls/context`` makes it."""
+
+    def connections(self, count: int) -> list[tuple[int, int, int]]:
+        """Make `count` TLS connections in accept state.
+
+        Returns:
+            for each the addresses of its ``SSL``, read ``BIO`` and write ``BIO``; the caller owns the ``SSL``
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListenerPlan:
+    """Everything the engine knows of a listener. Times in seconds; 0 is no limit.
+
+    Attributes:
+        generation: number of the snapshot it comes from
+        row: the listener's row in the segment
+        group_row: its server group's number, for the log
+        front: makes TLS connections; None for a plain TCP listener
+        verify: a client certificate is required
+        tickets: session tickets are issued
+        strict_sni: a server name that no certificate covers is refused
+        reset_truncated: a client that ends without close_notify resets its server's connection
+        route: address of the ``route_t`` function that chooses servers
+        group: the pointer it is given
+        alpn: our protocols in order of preference, wire format (RFC 7301, 3.1); empty for none
+        fallback: address of the certificate context for a client that names nobody we know
+        names: address of the certificate context for each server name, lower case, ``*.`` for a wildcard
+        keep: objects that own the memory behind these addresses
+    """
+
+    generation: int
+    row: int
+    group_row: int
+    front: Front | None
+    verify: bool
+    tickets: bool
+    strict_sni: bool
+    reset_truncated: bool
+    handshake_timeout: float
+    connect_timeout: float
+    idle_timeout: float
+    half_close_timeout: float
+    max_handshakes: int
+    max_connections: int
+    cps: int
+    route: int
+    group: int
+    alpn: bytes
+    fallback: int
+    names: Mapping[str, int]
+    keep: tuple[object, ...] = ()

@@ -1,0 +1,88 @@
+"""Client certificates, interned: each distinct one is parsed once and held while a connection shows it.
+
+Keyed by the SHA-256 of the whole certificate. What a connection needs of it later - the dates, our rule about weak keys
+and signatures, the bytes for the log - is worked out when it is seen first, so that a resumed handshake and a re-check
+of live connections cost a lookup.
+"""
+
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp, memcpy
+from nlbcore.engine.openssl cimport (
+    BIO, X509, ossl, sha256, unix_time, weak_key, weak_signature,
+)
+from nlbcore.engine.slab cimport Identity
+
+cdef enum:
+    BUCKETS = 16384         # a list each; the digest is the hash
+
+cdef Identity *buckets[BUCKETS]
+cdef unsigned int interned = 0
+
+
+cdef unsigned int identity_count() noexcept nogil:
+    return interned
+
+
+cdef Identity **bucket_of(const unsigned char *digest) noexcept nogil:
+    return &buckets[(digest[0] | <unsigned int>digest[1] << 8) % BUCKETS]
+
+
+cdef Identity *identity_take(X509 *certificate) noexcept nogil:
+    """The identity of `certificate` with one reference more, or NULL without memory."""
+    global interned
+    cdef unsigned char digest[64]
+    cdef Identity *identity
+    cdef Identity **bucket
+    cdef BIO *bio
+    cdef char *der
+    cdef long size
+    if ossl.X509_digest(certificate, sha256, digest, NULL) != 1:
+        return NULL
+    bucket = bucket_of(digest)
+    identity = bucket[0]
+    while identity != NULL:
+        if memcmp(identity.sha256, digest, 32) == 0:
+            identity.references += 1
+            return identity
+        identity = identity.next
+    bio = ossl.BIO_new(ossl.BIO_s_mem())
+    if bio == NULL:
+        return NULL
+    identity = <Identity *>calloc(1, sizeof(Identity))
+    if identity != NULL and ossl.i2d_X509_bio(bio, certificate) == 1:
+        size = ossl.BIO_get_mem_data(bio, &der)
+        identity.der = <unsigned char *>malloc(size)
+        if identity.der != NULL:
+            memcpy(identity.der, der, size)
+            identity.size = <unsigned int>size
+    ossl.BIO_free(bio)
+    if identity == NULL or identity.der == NULL:
+        free(identity)
+        return NULL
+    memcpy(identity.sha256, digest, 32)
+    identity.references = 1
+    identity.not_before = unix_time(ossl.X509_getm_notBefore(certificate))
+    identity.not_after = unix_time(ossl.X509_getm_notAfter(certificate))
+    identity.weak = weak_key(certificate) or weak_signature(certificate)
+    identity.next = bucket[0]
+    bucket[0] = identity
+    interned += 1
+    return identity
+
+
+cdef void identity_drop(Identity *identity) noexcept nogil:
+    """Give a reference back; the last one frees the identity."""
+    global interned
+    cdef Identity **link
+    if identity == NULL:
+        return
+    identity.references -= 1
+    if identity.references:
+        return
+    link = bucket_of(identity.sha256)
+    while link[0] != identity:
+        link = &link[0].next
+    link[0] = identity.next
+    free(identity.der)
+    free(identity)
+    interned -= 1

@@ -1,0 +1,46 @@
+# One record in the worker's log ring for each connection that ended; see journal.pyx.
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from nlbcore.engine.slab cimport Session
+
+cdef enum RecordKind:
+    ACCESS = 1
+    EVENT = 2               # text for the event log: level in `termination`, words in the last field
+
+cdef enum:
+    NO_ROW = 0xFFFF
+    RESUMED = 1
+    PROVEN = 2
+
+cdef packed struct Record:
+    uint32_t size           # of the whole record
+    uint8_t kind
+    uint8_t termination
+    uint8_t flags
+    uint8_t family          # 4, 6, or 0 for a Unix socket
+    uint8_t address[16]
+    uint16_t port
+    uint16_t listener_row
+    uint16_t group_row
+    uint16_t server_row
+    uint16_t tls_version
+    uint32_t generation
+    int32_t verify_error
+    int32_t verify_depth
+    int32_t detail_errno
+    uint64_t id
+    uint64_t ended          # us since 1970
+    uint64_t received
+    uint64_t sent
+    int64_t handshake_us    # -1: never came to it; so are the next
+    int64_t connect_us
+    int64_t connection_us
+    uint16_t cipher_size    # the sizes of what follows, in this order
+    uint16_t group_size
+    uint16_t name_size
+    uint16_t alpn_size
+    uint16_t detail_size
+    uint32_t der_size
+
+cdef void journal_access(const Session *s) noexcept nogil
+cdef void journal_event(int level, const char *text) noexcept nogil
+cdef void journal_wake(int eventfd) noexcept nogil

@@ -1,0 +1,3 @@
+from nlbcore.engine.transport cimport TransportOps
+
+cdef TransportOps plain_ops

@@ -1,0 +1,134 @@
+# The structures of a connection, and the slab they live in; see slab.pyx.
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from nlbcore.engine.counters cimport ListenerCounters, ServerCounters
+from nlbcore.engine.hooks cimport TRIES, route_t
+from nlbcore.engine.linux.socket cimport sockaddr_storage
+from nlbcore.engine.openssl cimport BIO, SSL, SSL_CTX
+from nlbcore.engine.timers cimport Timer
+from nlbcore.engine.transport cimport Transport
+
+cdef enum:
+    NURSERY = 64
+
+cdef enum OnTruncated:
+    TRUNCATED_CLOSES
+    TRUNCATED_RESETS
+
+cdef enum State:            # the allowed moves are in session.pyx
+    FREE
+    HELLO                   # accepted; not a byte yet, no TLS object
+    HANDSHAKE
+    CONNECT                 # accepted as a client; a server is being dialled
+    RELAY
+    FLUSH                   # decided to end: the last bytes go out
+    LINGER                  # our FIN is sent; reading until the client's, so that no RST destroys the last bytes
+    CLOSED                  # to be freed when the batch is over
+
+cdef enum Queue:            # the list a session stands in; HANDSHAKE sessions stand in one of the first two
+    NO_QUEUE
+    FIRST_STEPS             # handshakes that begin
+    NEXT_STEPS              # handshakes that were begun, served before those
+    READY                   # bytes can move
+    QUEUES
+
+# A client certificate, once for all connections that show it.
+cdef struct Identity:
+    Identity *next          # in its bucket
+    uint32_t references
+    unsigned char sha256[32]
+    int64_t not_before      # Unix seconds
+    int64_t not_after
+    uint8_t weak            # by our own rule for keys and signatures
+    uint32_t size
+    unsigned char *der
+
+# A certificate context for a server name, in the listener's hash table.
+cdef struct ServerName:
+    SSL_CTX *context        # NULL: empty slot
+    uint16_t size
+    char name[254]          # lower case, no trailing dot; "*.example.org" for a wildcard
+
+cdef struct Listener:
+    uint32_t references     # sessions and acceptors
+    uint32_t generation     # of the snapshot it came from
+    uint16_t row
+    uint16_t group_row
+    uint8_t tls
+    uint8_t verify          # client certificate required
+    uint8_t tickets
+    uint8_t strict_sni
+    uint8_t on_truncated
+    uint64_t handshake_timeout  # all times in ms
+    uint64_t connect_timeout
+    uint64_t idle_timeout
+    uint64_t half_close_timeout
+    uint32_t max_handshakes     # limits: 0 = none
+    uint32_t max_connections
+    uint32_t cps
+    uint64_t cps_due            # us: when the next connection may come (GCRA)
+    uint32_t handshakes         # in progress
+    uint32_t connections        # live
+    route_t route
+    void *group
+    ListenerCounters *counters
+    ServerName *names           # open addressing, a power of two
+    uint32_t names_mask
+    SSL_CTX *fallback           # the context for a client that names nobody
+    const unsigned char *alpn   # our protocols in order of preference, wire format
+    uint32_t alpn_size
+    void *front                 # the Python object that makes connections; borrowed from Engine
+    int ready                   # connections in the nursery
+    SSL *nursery[NURSERY]
+    BIO *nursery_rbio[NURSERY]
+    BIO *nursery_wbio[NURSERY]
+
+cdef struct Session:
+    uint32_t slot
+    uint32_t generation     # of this slot: an event of an earlier connection is recognised by it
+    State state
+    Queue queue
+    Session *prev
+    Session *next
+    Timer timer
+    Listener *listener
+    Transport client
+    Transport server
+    uint8_t resetting       # FLUSH ends by a reset
+    uint8_t up_cut          # the server takes no more bytes; what the client sends is not read any more
+    uint8_t ending          # the word for the direction that ended first; 0 while both go on
+    uint64_t half_closed    # ms; when that was
+    uint64_t active         # ms; the last byte in either direction
+    # who
+    uint64_t id
+    sockaddr_storage peer
+    Identity *identity
+    uint8_t proven
+    # verdict of the handshake
+    int verify_error        # first error that the verify callback saw
+    int verify_depth
+    uint8_t name_refused
+    uint8_t alpn_refused
+    # how it ended
+    uint8_t termination
+    const char *detail      # static text, or NULL
+    int detail_errno
+    # to whom
+    uint16_t server_row
+    uint16_t tries
+    uint16_t tried[TRIES]
+    ServerCounters *server_counters
+    # when, in us on the monotonic clock; 0 = never came to it
+    uint64_t accepted
+    uint64_t greeted        # the first byte
+    uint64_t handshaken
+    uint64_t dialled
+    uint64_t connected
+    uint64_t received       # bytes of the client, decrypted
+    uint64_t sent
+
+cdef Session *session_new() noexcept nogil
+cdef void session_free(Session *s) noexcept nogil
+cdef Session *session_find(uint32_t slot, uint32_t generation) noexcept nogil
+cdef Session *session_at(uint32_t slot) noexcept nogil
+cdef uint32_t session_count() noexcept nogil
+cdef uint32_t session_slots() noexcept nogil

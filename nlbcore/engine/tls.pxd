@@ -1,0 +1,11 @@
+from nlbcore.engine.openssl cimport BIO, SSL
+from nlbcore.engine.transport cimport Transport, TransportOps
+
+cdef enum:
+    HANDSHAKE_BYTES = 262144        # what a client may send before its handshake is over
+
+cdef TransportOps tls_ops
+
+cdef void tls_start(Transport *t, SSL *ssl, BIO *rbio, BIO *wbio) noexcept nogil
+cdef int tls_handshake(Transport *t) noexcept nogil
+cdef void tls_rest(Transport *t) noexcept nogil

@@ -1,0 +1,52 @@
+# What the relay sees of a socket, plain or TLS: the same few operations on both; see transport.pyx.
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from nlbcore.engine.buf cimport Buf
+from nlbcore.engine.openssl cimport BIO, SSL
+
+cdef enum IO:               # the answers of an operation that are not a number of bytes
+    IO_END = 0              # the peer has ended its direction
+    IO_AGAIN = -1           # nothing now; epoll will tell
+    IO_ERROR = -2           # broken: transport.error says how
+    IO_YIELD = -3           # this round's budget is used up; there is more
+
+cdef struct Transport:
+    const TransportOps *ops
+    int fd
+    # edge-triggered memory: epoll reports a change once, these remember it until the kernel says EAGAIN
+    uint8_t readable
+    uint8_t writable
+    uint8_t rdhup           # the peer's FIN is in the queue: a short read is not the end of what there is
+    # the two directions
+    uint8_t ended           # the peer's direction is over ...
+    uint8_t clean           # ... by FIN (plain) or close_notify (TLS); false: cut off
+    uint8_t shut            # our direction is over: FIN (plain) or close_notify (TLS) sent
+    uint8_t fin             # recv() has returned 0
+    uint8_t cut             # recv() has failed; it says so again whenever it is asked
+    int error               # errno of a failure; 0 with IO_ERROR: TLS was broken (ssl_error)
+    unsigned long ssl_error
+    Buf out                 # plain: bytes that wait for the socket
+    # TLS
+    SSL *ssl
+    BIO *rbio               # ciphertext for OpenSSL
+    BIO *wbio               # ciphertext for the socket
+    uint8_t stretched       # the BIOs have grown; they are replaced when the connection falls idle
+    uint8_t handshaken
+    uint32_t fed            # bytes of the handshake so far; later: since the last complete record
+    uint32_t quiet          # records without application data in this second ...
+    uint32_t maybe          # ... and receives since the last data that may have been one
+    uint64_t quiet_since    # ms
+
+cdef struct TransportOps:
+    int (*read)(Transport *, unsigned char *, int) noexcept nogil
+    int (*write)(Transport *, const unsigned char *, int) noexcept nogil
+    int (*flush)(Transport *) noexcept nogil
+    int (*shutdown)(Transport *) noexcept nogil
+    int (*backlog)(Transport *) noexcept nogil
+    bint (*pending)(Transport *) noexcept nogil
+    void (*release)(Transport *) noexcept nogil
+
+cdef void transport_init(Transport *t, int fd, const TransportOps *ops) noexcept nogil
+cdef int transport_recv(Transport *t, unsigned char *into, int size) noexcept nogil
+cdef int transport_send(Transport *t, const unsigned char *data, int size) noexcept nogil
+cdef int transport_fin(Transport *t) noexcept nogil
+cdef void transport_close(Transport *t, bint reset) noexcept nogil

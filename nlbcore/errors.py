@@ -1,0 +1,39 @@
+"""The exceptions of the balancer: few, each with its data and with the exit code that the command line ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+EXIT_FAILED = 1
+EXIT_NOT_RUNNING = 69
+EXIT_BUSY = 75
+EXIT_PERMISSION = 77
+EXIT_CONFIG = 78
+
+
+class NlbError(Exception):
+    """What a user is told in one line, without a traceback."""
+
+    exit_code: int = EXIT_FAILED
+
+
+class ConfigError(NlbError):
+    """The configuration cannot be used.
+
+    `findings` are `nlbcore.config.finding.Finding` objects in the order of the file; each prints itself as one line.
+    They are typed as plain objects because this module is below `nlbcore.config`.
+    """
+
+    exit_code = EXIT_CONFIG
+
+    def __init__(self, message: str, findings: Iterable[object] = ()) -> None:
+        super().__init__(message)
+        self.findings: tuple[object, ...] = tuple(findings)
+
+
+class StartError(NlbError):
+    """The configuration is good but the balancer cannot start: 77 where a permission is missing, else 1."""
+
+    def __init__(self, message: str, exit_code: int = EXIT_FAILED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

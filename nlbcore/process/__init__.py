@@ -1,0 +1,1 @@
+"""Who runs: the supervisor and the processes it starts."""

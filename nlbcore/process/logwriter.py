@@ -1,0 +1,162 @@
+"""The log writer: drains every worker's log ring into the access log and the event log.
+
+Started by the supervisor with fork and **exec**, so it has no key in its memory: it parses what strangers sent. It ends
+when its control pipe does, after a last look at the rings. What cannot be written (the reader is gone, the disk is full)
+is lost and counted; the balancer goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import sys
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import setproctitle
+
+from nlbcore.observe import access_log
+from nlbcore.observe.log import EventLog, write_all
+from nlbcore.segment import RING, Segment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nlbcore.segment import Ring
+
+_ATTENTION = 0.25
+"""Seconds after which the rings are looked at in any case."""
+
+_BATCH = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What the log writer is started with, as JSON in its argument: descriptors that it inherits, and the level.
+
+    Attributes:
+        segment: the segment's memfd
+        eventfd: becomes readable when a worker has written and the log writer sleeps
+        control: a pipe; its end is the order to finish
+        access: the access log, -1 for none
+        events: the event log
+        level: least severe event that is written
+    """
+
+    segment: int
+    eventfd: int
+    control: int
+    access: int
+    events: int
+    level: str
+
+    @property
+    def inherited(self) -> tuple[int, ...]:
+        return tuple({fd for fd in (self.segment, self.eventfd, self.control, self.access, self.events) if fd >= 0})
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-P", "-m", __name__, json.dumps(asdict(self))]
+
+
+class LogWriter:
+    """Reads rings, writes lines."""
+
+    def __init__(self, orders: Orders) -> None:
+        self.orders = orders
+        self.segment = Segment(orders.segment)
+        self.events = EventLog(orders.events, orders.level)
+        self.names = access_log.Names.of(self.segment.directory())
+        self.rings = [self.segment.block(slot).ring for slot in range(self.segment.slots)]
+        self.dropped = [int(ring.dropped) for ring in self.rings]
+        self.failed = False
+
+    def run(self) -> None:
+        """Until the control pipe ends."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.orders.control, selectors.EVENT_READ)
+            selector.register(self.orders.eventfd, selectors.EVENT_READ)
+            ended = False
+            while not ended:
+                self._sleep(on=True)
+                if not self.drain():
+                    for key, _ in selector.select(_ATTENTION):
+                        if key.fd == self.orders.eventfd:
+                            os.read(self.orders.eventfd, 8)
+                        else:
+                            ended = True
+                self._sleep(on=False)
+                while self.drain():
+                    pass
+
+    def _sleep(self, *, on: bool) -> None:
+        for ring in self.rings:
+            ring.asleep = on
+
+    def drain(self) -> bool:
+        """Write out what is in the rings now; whether there was anything."""
+        found = False
+        for slot, ring in enumerate(self.rings):
+            lines = []
+            size = 0
+            for record in _records(ring):
+                found = True
+                event = access_log.event(record)
+                if event is not None:
+                    self.events.line(*event)
+                elif self.orders.access >= 0:
+                    lines.append(self._line(record, slot))
+                    size += len(lines[-1])
+                    if size > _BATCH:
+                        self._write(lines)
+                        lines, size = [], 0
+            self._write(lines)
+            self._report_dropped(slot, ring)
+        return found
+
+    def _line(self, record: bytes, slot: int) -> bytes:
+        return access_log.line(record, slot, self.names)
+
+    def _write(self, lines: list[bytes]) -> None:
+        if not lines:
+            return
+        written = write_all(self.orders.access, b"".join(lines))
+        if not written and not self.failed:
+            self.events.event("error", "access_log_failed", lines=len(lines))
+        self.failed = not written
+
+    def _report_dropped(self, slot: int, ring: Ring) -> None:
+        dropped = int(ring.dropped) - self.dropped[slot]
+        if dropped:
+            self.dropped[slot] += dropped
+            self.events.event("warning", "log_ring_full", worker=slot, dropped=dropped)
+
+
+def _records(ring: Ring) -> Iterator[bytes]:
+    """Take the complete records out of a ring."""
+    data = memoryview(ring.data).cast("B")
+    head, tail = int(ring.head), int(ring.tail)
+    while tail < head:
+        size = access_log.size_of(_at(data, tail, 4))
+        yield _at(data, tail, size)
+        tail += size
+        ring.tail = tail
+
+
+def _at(data: memoryview, position: int, size: int) -> bytes:
+    """`size` bytes at a position of the ring, around its end."""
+    start = position % RING
+    first = bytes(data[start : start + size])
+    return first + bytes(data[: size - len(first)])
+
+
+def main() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    setproctitle.setproctitle("nlb: log writer")
+    LogWriter(Orders(**json.loads(sys.argv[1]))).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Listening sockets: one for each worker slot and address, made by the supervisor and kept by it until it stops.
+
+TCP sockets are bound with SO_REUSEPORT, so that the kernel spreads connections over the slots. That would also let a
+second balancer share the port silently, so each address is first bound without it. A Unix socket is one for all slots.
+Options that accepted sockets inherit (TCP_NODELAY, SO_KEEPALIVE) are set here once instead of on each connection.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from typing import TYPE_CHECKING
+
+from nlbcore.errors import EXIT_FAILED, EXIT_PERMISSION, StartError
+
+if TYPE_CHECKING:
+    from nlbcore.address import Endpoint
+
+BACKLOG = 4096
+
+
+def listen(endpoint: Endpoint, slots: int) -> list[socket.socket]:
+    """A listening socket for each slot.
+
+    Raises:
+        StartError: the address cannot be bound (exit code 77 when a permission is missing)
+    """
+    try:
+        if endpoint.family == socket.AF_UNIX:
+            return _listen_unix(endpoint) * slots
+        _probe(endpoint)
+        return [_listen_tcp(endpoint) for _ in range(slots)]
+    except OSError as error:
+        raise _start_error(endpoint, error) from None
+
+
+def _bound(endpoint: Endpoint, *, reuseport: bool) -> socket.socket:
+    made = socket.socket(endpoint.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuseport:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if endpoint.family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind(endpoint.sockaddr())
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _probe(endpoint: Endpoint) -> None:
+    _bound(endpoint, reuseport=False).close()
+
+
+def _listen_tcp(endpoint: Endpoint) -> socket.socket:
+    made = _bound(endpoint, reuseport=True)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    made.listen(BACKLOG)
+    return made
+
+
+def _listen_unix(endpoint: Endpoint) -> list[socket.socket]:
+    """A Unix socket; one that a dead process has left behind is replaced, one that is served is not."""
+    path = str(endpoint.path)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        if _abandoned(path):
+            os.unlink(path)
+        made.bind(path)
+        made.listen(BACKLOG)
+    except OSError:
+        made.close()
+        raise
+    return [made]
+
+
+def _abandoned(path: str) -> bool:
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return False
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.connect(path)
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _start_error(endpoint: Endpoint, error: OSError) -> StartError:
+    hints = {
+        errno.EADDRINUSE: "another process listens there",
+        errno.EADDRNOTAVAIL: "this machine has no such address",
+        errno.EACCES: "permission denied; ports below 1024 need root or CAP_NET_BIND_SERVICE",
+        errno.ENOENT: "the folder does not exist",
+    }
+    reason = hints.get(error.errno or 0, error.strerror or str(error))
+    code = EXIT_PERMISSION if error.errno in (errno.EACCES, errno.EPERM) else EXIT_FAILED
+    return StartError(f"cannot listen on {endpoint}: {reason}", code)

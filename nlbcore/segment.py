@@ -1,0 +1,138 @@
+"""The shared-memory segment: what the processes of a balancer tell each other without a message.
+
+A memfd that the supervisor makes before it forks. Untouched pages cost nothing, so the capacities are fixed and large.
+
+    0          magic "nlbseg\\0\\0", layout version, number of worker slots      (HEADER bytes)
+    HEADER     the directory of names                                          (DIRECTORY bytes)
+    ...        one Block for each worker slot, on page boundaries
+
+The directory is JSON: which listener, group and server a row number means, and the node's name. Only the supervisor
+writes it: first the length, 0 while it changes.
+
+A Block is written by its worker alone (``engine/counters``, the same layout as C structures; a test compares them).
+*Counters* are monotone and survive a restart of the worker; *gauges* (`live`) are set to zero by the supervisor when it
+reaps one. Rows are given out by the supervisor and mean the same in every block. The log ring at the end of a block is
+read by the log writer, which owns `tail` and `asleep`; records are described in ``engine/journal.pxd``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import mmap
+import os
+import struct
+from typing import Any, ClassVar, Self
+
+MAGIC = b"nlbseg\0\0"
+VERSION = 1
+HEADER = mmap.PAGESIZE
+DIRECTORY = 4 * 1024 * 1024
+LISTENERS = 256
+SERVERS = 8192
+RING = 1 << 20
+_HEAD = struct.Struct("=8sII")
+_LENGTH = struct.Struct("=I")
+
+
+class ListenerCounters(ctypes.Structure):
+    """One row of a listener in a worker's block; bytes are of the client, decrypted."""
+
+    _fields_: ClassVar = [
+        ("connections", ctypes.c_uint64),
+        ("received", ctypes.c_uint64),
+        ("sent", ctypes.c_uint64),
+        ("terminations", ctypes.c_uint64 * 64),
+        ("handshakes", (ctypes.c_uint64 * 2) * 5),
+        ("live", ctypes.c_int64),
+    ]
+
+
+class ServerCounters(ctypes.Structure):
+    """One row of a server in a worker's block."""
+
+    _fields_: ClassVar = [
+        ("connections", ctypes.c_uint64),
+        ("connect_failed", ctypes.c_uint64),
+        ("connect_timeout", ctypes.c_uint64),
+        ("live", ctypes.c_int64),
+    ]
+
+
+class Ring(ctypes.Structure):
+    """A worker's log ring: bytes ever written (`head`) and ever read (`tail`)."""
+
+    _fields_: ClassVar = [
+        ("head", ctypes.c_uint64),
+        ("tail", ctypes.c_uint64),
+        ("dropped", ctypes.c_uint64),
+        ("asleep", ctypes.c_uint32),
+        ("unused", ctypes.c_uint32),
+        ("data", ctypes.c_ubyte * RING),
+    ]
+
+
+class Block(ctypes.Structure):
+    """What one worker writes: `heartbeat` and `stall_us` tell how its loop fares."""
+
+    _fields_: ClassVar = [
+        ("heartbeat", ctypes.c_uint64),
+        ("connection", ctypes.c_uint64),
+        ("stall_us", ctypes.c_uint64),
+        ("unused", ctypes.c_uint64 * 5),
+        ("listeners", ListenerCounters * LISTENERS),
+        ("servers", ServerCounters * SERVERS),
+        ("ring", Ring),
+    ]
+
+
+BLOCK = -(-ctypes.sizeof(Block) // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
+class Segment:
+    """A mapping of the segment; `fd` is the memfd, to be handed to other processes."""
+
+    def __init__(self, fd: int) -> None:
+        """Map the segment behind `fd`.
+
+        Raises:
+            ValueError: it is none of ours, or of another layout version
+        """
+        self.fd = fd
+        self._map = mmap.mmap(fd, os.fstat(fd).st_size)
+        magic, version, self.slots = _HEAD.unpack_from(self._map)
+        if magic != MAGIC or version != VERSION:
+            raise ValueError(f"not a segment of layout version {VERSION}")
+
+    @classmethod
+    def create(cls, slots: int) -> Self:
+        """Make a segment for `slots` workers; the memfd is not inherited over exec unless it is passed on."""
+        fd = os.memfd_create("nlb-segment", os.MFD_CLOEXEC)
+        os.ftruncate(fd, HEADER + DIRECTORY + slots * BLOCK)
+        os.pwrite(fd, _HEAD.pack(MAGIC, VERSION, slots), 0)
+        return cls(fd)
+
+    def block(self, slot: int) -> Block:
+        """The block of a worker slot, in place."""
+        return Block.from_buffer(self._map, HEADER + DIRECTORY + slot * BLOCK)
+
+    def write_directory(self, names: dict[str, Any]) -> None:
+        """Publish the names of the rows.
+
+        Raises:
+            ValueError: they do not fit
+        """
+        text = json.dumps(names).encode()
+        if len(text) > DIRECTORY - _LENGTH.size:
+            raise ValueError(f"the names of the configuration need {len(text)} bytes")
+        _LENGTH.pack_into(self._map, HEADER, 0)
+        start = HEADER + _LENGTH.size
+        self._map[start : start + len(text)] = text
+        _LENGTH.pack_into(self._map, HEADER, len(text))
+
+    def directory(self) -> dict[str, Any]:
+        """The names of the rows; empty before they were written."""
+        (length,) = _LENGTH.unpack_from(self._map, HEADER)
+        start = HEADER + _LENGTH.size
+        names: dict[str, Any] = json.loads(self._map[start : start + length]) if length else {}
+        return names

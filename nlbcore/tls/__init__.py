@@ -1,0 +1,9 @@
+"""Policy in, context out: no sockets here.
+
+- `policy`: the built-in security policies, and what the OpenSSL in use can do of them
+- `material`: the certificates and keys that the configuration names, read and checked
+- `pem`: PEM files taken apart
+- `x509rules`: what can be said about a certificate without a connection
+- `context`: apply(front, snapshot): a listener's settings on a TLS context
+- `identity`: who a client certificate says its owner is
+"""

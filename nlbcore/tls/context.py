@@ -1,0 +1,249 @@
+"""From policy and material to OpenSSL contexts: the front context of a listener, and its certificate contexts.
+
+Session tickets are made and opened with the keys of the context that a connection was *created* on, the listener's
+front context, and a resumed session is accepted before the server-name callback has chosen a certificate; OpenSSL
+verifies nothing again. So (architecture, "the client-certificate bypass"):
+
+- the front context is made blank before the first fork and never replaced; `apply()` puts a generation's settings on it
+- it carries everything that is the listener's; only certificates are in contexts of their own, replaced at will
+- one client-authentication policy for a listener, whatever the name: each certificate context gets the same trust store
+- the session id context digests that policy: a ticket of another listener, mode or CA bundle is a full handshake
+
+`SETTINGS` says for each setting which of the two contexts decides after SSL_set_SSL_CTX; a test proves every row on TLS
+1.2 and 1.3. Settings are made with raw calls: pyOpenSSL refuses to change a Context in use, OpenSSL applies it to the
+next connection. No Python callback is ever given to pyOpenSSL.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from cryptography import x509
+from cryptography.hazmat.bindings._rust import _openssl
+from cryptography.hazmat.primitives.serialization import load_der_private_key
+from OpenSSL import SSL, crypto
+
+from nlbcore.engine import callbacks
+from nlbcore.tls.policy import POLICIES, VERSIONS, Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from nlbcore.config.model import Listener
+    from nlbcore.tls.material import ListenerMaterial, ServerCertificate
+
+_lib, _ffi = _openssl.lib, _openssl.ffi
+
+SETTINGS: Mapping[str, Literal["front", "follows"]] = {
+    "versions": "front",
+    "groups": "front",
+    "options": "front",
+    "depth": "front",
+    "verify_mode": "front",
+    "session_id_context": "front",
+    "ticket_keys": "front",
+    "ticket_lifetime": "front",
+    "server_name_callback": "front",
+    "certificate": "follows",
+    "cipher_suites": "follows",
+    "trust_store": "follows",
+    "ca_names": "follows",
+    "alpn_callback": "follows",
+    "security_level": "follows",
+}
+"""Whose setting counts after the server-name callback has switched contexts. The engine sets verify mode and callback
+again on the connection, because they stay with the front."""
+
+ALPN = {
+    "HTTP1Only": ("http/1.1", "http/1.0"),
+    "HTTP2Only": ("h2",),
+    "HTTP2Optional": ("http/1.1", "http/1.0", "h2"),
+    "HTTP2Preferred": ("h2", "http/1.1", "http/1.0"),
+}
+"""The protocols of each ALPN policy in order of preference (Alibaba NLB, CreateListener)."""
+
+_SESSION_CACHE_OFF = 0
+_RELEASE_BUFFERS = 16
+_CALLBACK_VERIFY = "int(*)(int, X509_STORE_CTX *)"
+_CALLBACK_SERVER_NAME = "int(*)(SSL *, int *, void *)"
+_CALLBACK_ALPN = "int(*)(SSL *, unsigned char **, unsigned char *, unsigned char *, unsigned int, void *)"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything of a listener that its contexts carry; see `settings()`.
+
+    Attributes:
+        policy: versions, suites and groups
+        verify: a client certificate is required
+        depth: intermediates allowed
+        store: the trust store, shared by all contexts of the listener
+        ca_names: CA certificates whose names are sent to clients
+        alpn: protocols in order of preference, wire format
+        session_id_context: 32 bytes; a session of another one is not resumed
+        ticket_lifetime: seconds
+    """
+
+    policy: Policy
+    verify: bool
+    depth: int
+    store: crypto.X509Store
+    ca_names: tuple[x509.Certificate, ...]
+    alpn: bytes
+    session_id_context: bytes
+    ticket_lifetime: int
+
+
+def settings(name: str, listener: Listener, material: ListenerMaterial) -> Settings:
+    """The settings of the listener `name`.
+
+    The session id context does not depend on what is judged again on every resumption (the leaf's dates and key).
+    """
+    verify = listener.client_auth.mode == "required"
+    store = crypto.X509Store()
+    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)    # what stands in `ca` is trusted as it is
+    authorities = tuple(x509.load_der_x509_certificate(der) for der in material.ca)
+    for authority in authorities:
+        store.add_cert(crypto.X509.from_cryptography(authority))
+    digest = hashlib.sha256(f"{name}\0{listener.client_auth.mode}\0{listener.client_auth.depth}\0".encode())
+    for der in sorted(material.ca):
+        digest.update(hashlib.sha256(der).digest())
+    return Settings(
+        policy=POLICIES[listener.security_policy],
+        verify=verify,
+        depth=listener.client_auth.depth,
+        store=store,
+        ca_names=authorities if verify and listener.client_auth.advertise_ca_names else (),
+        alpn=b"".join(bytes([len(p)]) + p.encode() for p in ALPN[listener.alpn_policy]) if listener.alpn_policy else b"",
+        session_id_context=digest.digest(),
+        ticket_lifetime=int(listener.session_ticket_lifetime),
+    )
+
+
+def blank() -> SSL.Context:
+    """A front context before it has any settings: its ticket keys are what matters, and fork copies them."""
+    return SSL.Context(SSL.TLS_SERVER_METHOD)
+
+
+def apply(front: SSL.Context, wanted: Settings) -> None:
+    """Put a listener's settings on its front context, blank or live; the next connection has them.
+
+    Raises:
+        SSL.Error: OpenSSL refuses one; rehearse on a blank context what is to be applied to a live one
+    """
+    context: Any = front._context
+    _common(context, wanted)
+    versions = (wanted.policy.min_version, wanted.policy.max_version)
+    _check(_lib.SSL_CTX_set_min_proto_version(context, VERSIONS[versions[0]]))
+    _check(_lib.SSL_CTX_set_max_proto_version(context, VERSIONS[versions[1]]))
+    _check(_lib.SSL_CTX_set1_curves_list(context, wanted.policy.groups.encode()))
+    _lib.SSL_CTX_set_options(
+        context, SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION
+    )
+    _lib.SSL_CTX_set_mode(context, _RELEASE_BUFFERS)
+    _lib.SSL_CTX_set_session_cache_mode(context, _SESSION_CACHE_OFF)    # tickets only: nothing to grow in a worker
+    _lib.SSL_CTX_set_timeout(context, wanted.ticket_lifetime)
+    _check(_lib.SSL_CTX_set_session_id_context(context, wanted.session_id_context, len(wanted.session_id_context)))
+    _lib.SSL_CTX_set_tlsext_servername_callback(
+        context, _ffi.cast(_CALLBACK_SERVER_NAME, callbacks.server_name_address())
+    )
+
+
+def certificate_contexts(
+    wanted: Settings, certificates: Iterable[ServerCertificate]
+) -> tuple[SSL.Context, dict[str, SSL.Context]]:
+    """A context for each set of certificates that share a name, and which name gets which.
+
+    Certificates of different key types for one name go into one context, and the client's abilities choose; of two
+    with the same key type the first one is used.
+
+    Returns:
+        the context of the first certificate, for clients that name nobody we know; and by name (``*.`` for a wildcard)
+    """
+    order = list(certificates)
+    by_name: dict[str, dict[str, int]] = {}
+    for number, certificate in enumerate(order):
+        for name in certificate.names:
+            by_name.setdefault(name, {}).setdefault(certificate.key_type, number)
+    made: dict[tuple[int, ...], SSL.Context] = {}
+
+    def context_of(numbers: Iterable[int]) -> SSL.Context:
+        key = tuple(sorted(numbers))
+        if key not in made:
+            made[key] = _certificate_context(wanted, [order[number] for number in key])
+        return made[key]
+
+    first = {order[0].key_type: 0}
+    for name in order[0].names:
+        first = by_name[name] | first
+    return context_of(first.values()), {name: context_of(numbers.values()) for name, numbers in by_name.items()}
+
+
+def _certificate_context(wanted: Settings, certificates: list[ServerCertificate]) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    _common(context._context, wanted)
+    extra: dict[bytes, None] = {}
+    for certificate in certificates:
+        context.use_certificate(x509.load_der_x509_certificate(certificate.chain[0]))
+        context.use_privatekey(load_der_private_key(certificate.key, None))  # type: ignore[arg-type]
+        context.check_privatekey()
+        extra.update(dict.fromkeys(certificate.chain[1:]))
+    for der in extra:
+        context.add_extra_chain_cert(x509.load_der_x509_certificate(der))
+    return context
+
+
+def _common(context: Any, wanted: Settings) -> None:
+    """What the front and the certificate contexts have alike: a setting that follows must be the same before."""
+    _check(_lib.SSL_CTX_set_cipher_list(context, wanted.policy.cipher_list.encode()))
+    if wanted.policy.ciphersuites:
+        _check(_lib.SSL_CTX_set_ciphersuites(context, wanted.policy.ciphersuites.encode()))
+    _check(_lib.X509_STORE_up_ref(wanted.store._store))
+    _lib.SSL_CTX_set_cert_store(context, wanted.store._store)
+    mode = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT if wanted.verify else SSL.VERIFY_NONE
+    _lib.SSL_CTX_set_verify(context, mode, _ffi.cast(_CALLBACK_VERIFY, callbacks.verify_address()))
+    _lib.SSL_CTX_set_verify_depth(context, wanted.depth)
+    names = _lib.sk_X509_NAME_new_null()
+    _lib.SSL_CTX_set_client_CA_list(context, names)     # takes the list over
+    for authority in wanted.ca_names:
+        _check(_lib.SSL_CTX_add_client_CA(context, crypto.X509.from_cryptography(authority)._x509))
+    _lib.SSL_CTX_set_alpn_select_cb(context, _ffi.cast(_CALLBACK_ALPN, callbacks.alpn_address()), _ffi.NULL)
+
+
+def _check(answer: int) -> None:
+    if answer != 1:
+        raise SSL.Error([("SSL", "", _reason())])
+
+
+def _reason() -> str:
+    code = _lib.ERR_peek_error()
+    _lib.ERR_clear_error()
+    text = _lib.ERR_reason_error_string(code)
+    return _ffi.string(text).decode() if text != _ffi.NULL else f"error {code:#x}"
+
+
+class Front:
+    """A listener's front context as the engine's `hooks.Front`: makes the connections of its nursery.
+
+    Each is a pyOpenSSL ``Connection`` whose SSL object is unhooked: ownership goes to the engine, and no Python object
+    remains for the collector (7 us a connection).
+    """
+
+    def __init__(self, context: SSL.Context) -> None:
+        self.context = context
+
+    def connections(self, count: int) -> list[tuple[int, int, int]]:
+        made = []
+        for _ in range(count):
+            connection: Any = SSL.Connection(self.context, None)
+            connection.set_accept_state()
+            made.append((address(connection._ssl), address(connection._into_ssl), address(connection._from_ssl)))
+            _ffi.gc(connection._ssl, None)
+        return made
+
+
+def address(pointer: Any) -> int:
+    """A cffi pointer as a number for the engine."""
+    return int(_ffi.cast("uintptr_t", pointer))

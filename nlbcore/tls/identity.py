@@ -1,0 +1,52 @@
+"""What the log says of a client certificate. Claimed, not proven, on a refused line."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@lru_cache(maxsize=4096)
+def describe(der: bytes) -> dict[str, object]:
+    """The access log's ``client_cert_*`` fields of a DER certificate.
+
+    Subject and issuer are RFC 4514 strings, the serial number is hexadecimal as openssl prints it, the fingerprint
+    lower-case hexadecimal. What cannot be read is left out: a hostile certificate must not cost its log line.
+    """
+    fields: dict[str, object] = {}
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+    except ValueError:
+        return {"client_cert_sha256": hashlib.sha256(der).hexdigest()}
+    _put(fields, "client_cert_subject", lambda: certificate.subject.rfc4514_string())
+    _put(fields, "client_cert_issuer", lambda: certificate.issuer.rfc4514_string())
+    _put(fields, "client_cert_serial", lambda: f"{certificate.serial_number:X}")
+    fields["client_cert_sha256"] = hashlib.sha256(der).hexdigest()
+    _put(fields, "client_cert_not_after", lambda: certificate.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    _put(fields, "client_cert_sans", lambda: _sans(certificate))
+    return fields
+
+
+def _put(fields: dict[str, object], key: str, read: Callable[[], object]) -> None:
+    try:
+        value = read()
+    except Exception:  # noqa: BLE001 - the parsers raise several kinds for what a client may send
+        return
+    if value is not None:
+        fields[key] = value
+
+
+def _sans(certificate: x509.Certificate) -> list[str] | None:
+    """Alternative names as ``dns:``, ``ip:``, ``uri:``, ``email:`` - the forms of the identity rules."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return None
+    kinds = {x509.DNSName: "dns", x509.IPAddress: "ip", x509.UniformResourceIdentifier: "uri", x509.RFC822Name: "email"}
+    return [f"{kinds[type(name)]}:{name.value}" for name in names if type(name) in kinds]

@@ -1,0 +1,279 @@
+"""The certificates and keys that the configuration names, read and checked.
+
+Every file is read once, whole, in one process, before anything is changed: what the workers get later is this, never a
+path. Every finding of every file is told, not the first. What cannot serve a client at all is an error; what has been good
+and is out of date is a warning, because the last good certificate is better than none.
+
+The bytes of a private key are in one field only, which no repr shows; messages are in our own words, because those of a
+parser might quote its input.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shlex
+import stat
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from OpenSSL import SSL
+
+from nlbcore.config.finding import Finding, KeyPath, Severity, in_order, key_text
+from nlbcore.tls import pem
+from nlbcore.tls.pem import BadFile
+from nlbcore.tls.policy import POLICIES
+from nlbcore.tls.x509rules import authority_remarks, chain_remarks, dns_names, key_type, server_remarks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+    from nlbcore.config.model import CertificatePair, Config, Listener
+
+    Locate = Callable[[KeyPath], tuple[int, int]]
+
+MAX_BYTES = 16 * 1024 * 1024
+"""More than any CA bundle; a wrong path must not fill the memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerCertificate:
+    """One certificate to serve, with its key.
+
+    Attributes:
+        path: the certificate file.
+        key_path: the key file.
+        chain: DER, the leaf first.
+        key: PKCS#8 DER, not encrypted.
+        names: the DNS names of subjectAltName in lower case, or the common name where there is no subjectAltName.
+        not_after: the last moment of the leaf, UTC.
+        key_type: "RSA", "EC", "Ed25519" or "Ed448".
+    """
+
+    path: Path
+    key_path: Path
+    chain: tuple[bytes, ...] = field(repr=False)
+    key: bytes = field(repr=False)
+    names: tuple[str, ...]
+    not_after: datetime.datetime
+    key_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerMaterial:
+    """`certificates` in the order of the file, the first is the default; `ca`: DER, each once, in the order of the files."""
+
+    certificates: tuple[ServerCertificate, ...] = ()
+    ca: tuple[bytes, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """By listener name; a listener without TLS has an empty entry."""
+
+    listeners: dict[str, ListenerMaterial]
+
+
+def load_material(config: Config, locate: Locate, file: str) -> tuple[Material | None, tuple[Finding, ...]]:
+    """Read everything that the TLS listeners name.
+
+    Args:
+        config: the model; also a partial one.
+        locate: line and column of a key path in the configuration file.
+        file: the name of the configuration file, for the findings.
+
+    Returns:
+        The material, or None if there is an error; and the findings in the order of the configuration file.
+    """
+    reader = _Reader(locate, file)
+    listeners = {
+        name: reader.listener(listener, ("listeners", name)) if listener.protocol == "TCPSSL" else ListenerMaterial()
+        for name, listener in config.listeners.items()
+    }
+    findings = in_order(reader.findings)
+    failed = any(finding.severity == "error" for finding in findings)
+    return None if failed else Material(listeners), findings
+
+
+class _Reader:
+    """Collects findings; reads a file once, however often it is named."""
+
+    def __init__(self, locate: Locate, file: str) -> None:
+        self._locate = locate
+        self._file = file
+        self._contents: dict[Path, tuple[bytes, os.stat_result] | BadFile] = {}
+        self._now = datetime.datetime.now(datetime.UTC)
+        self.findings: list[Finding] = []
+
+    def listener(self, listener: Listener, path: KeyPath) -> ListenerMaterial:
+        certificates: list[ServerCertificate] = []
+        for index, pair in enumerate(listener.certificates):
+            made = self._server_certificate(pair, (*path, "certificates", index), listener.security_policy)
+            if made is not None:
+                self._overlap(made, certificates, (*path, "certificates", index, "certificate"))
+                certificates.append(made)
+        authorities: dict[bytes, None] = {}
+        if listener.client_auth.mode != "off":
+            several = len(listener.client_auth.ca) > 1
+            for index, name in enumerate(listener.client_auth.ca):
+                where: KeyPath = (*path, "client_auth", "ca", *((index,) if several else ()))
+                authorities.update(dict.fromkeys(self._authorities(name, where)))
+        return ListenerMaterial(tuple(certificates), tuple(authorities))
+
+    def _server_certificate(self, pair: CertificatePair, path: KeyPath, policy: str) -> ServerCertificate | None:
+        chain = self._chain(pair.certificate, (*path, "certificate"))
+        key = self._key(pair.private_key, (*path, "private_key"))
+        if not chain or key is None:
+            return None
+        matching = [
+            number for number, one in enumerate(chain, 1) if _public(one.public_key()) == _public(key.public_key())
+        ]
+        if matching[:1] != [1]:
+            self._mismatch(pair, path, matching)
+            return None
+        refused = _refused_by_openssl(chain, key, policy)
+        if refused:
+            self._add(
+                (*path, "certificate"), "error", f"{pair.certificate}: OpenSSL refuses it under {policy}: {refused}"
+            )
+        return ServerCertificate(
+            path=pair.certificate,
+            key_path=pair.private_key,
+            chain=tuple(one.public_bytes(Encoding.DER) for one in chain),
+            key=key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()),
+            names=dns_names(chain[0]),
+            not_after=chain[0].not_valid_after_utc,
+            key_type=key_type(chain[0]),
+        )
+
+    def _mismatch(self, pair: CertificatePair, path: KeyPath, matching: list[int]) -> None:
+        if matching:
+            where = f"the key belongs to certificate {matching[0]} of {pair.certificate}"
+            self._add((*path, "certificate"), "error", where, "the server certificate stands first in its file")
+        else:
+            text = f"{pair.private_key}: this key does not belong to the certificate in {pair.certificate}"
+            self._add((*path, "private_key"), "error", text)
+
+    def _chain(self, name: Path, path: KeyPath) -> list[x509.Certificate]:
+        chain = self._certificates(name, path)
+        if chain:
+            self._remarks(name, path, server_remarks(chain[0], self._now))
+            self._remarks(name, path, chain_remarks(chain, self._now))
+        return chain
+
+    def _authorities(self, name: Path, path: KeyPath) -> Iterable[bytes]:
+        for number, certificate in enumerate(certificates := self._certificates(name, path), 1):
+            label = f"certificate {number} of {name}" if len(certificates) > 1 else str(name)
+            self._remarks(label, path, authority_remarks(certificate, self._now))
+            yield certificate.public_bytes(Encoding.DER)
+
+    def _certificates(self, name: Path, path: KeyPath) -> list[x509.Certificate]:
+        try:
+            data, _ = self._read(name)
+            certificates, bad = pem.certificates(data)
+        except BadFile as error:
+            self._bad(path, name, error)
+            return []
+        for problem in bad:
+            self._bad(path, name, problem)
+        return [] if bad else certificates
+
+    def _key(self, name: Path, path: KeyPath) -> PrivateKeyTypes | None:
+        try:
+            data, status = self._read(name)
+        except BadFile as error:
+            self._bad(path, name, error)
+            return None
+        mode = stat.S_IMODE(status.st_mode)
+        if mode & 0o066:
+            who = "others" if mode & 0o006 else "its group"
+            what = "read" if mode & 0o044 else "written"
+            text = f"{name}: this private key can be {what} by {who} (mode {mode:04o})"
+            self._add(path, "error", text, f"run: chmod {mode & 0o700:o} {shlex.quote(str(name))}")
+        try:
+            return pem.private_key(data)
+        except BadFile as error:
+            self._bad(path, name, error)
+            return None
+
+    def _read(self, name: Path) -> tuple[bytes, os.stat_result]:
+        if name not in self._contents:
+            try:
+                self._contents[name] = _read(name)
+            except BadFile as error:
+                self._contents[name] = error
+        content = self._contents[name]
+        if isinstance(content, BadFile):
+            raise content
+        return content
+
+    def _overlap(self, made: ServerCertificate, before: list[ServerCertificate], path: KeyPath) -> None:
+        for index, other in enumerate(before):
+            shared = sorted(set(made.names) & set(other.names))
+            if shared and made.key_type == other.key_type:
+                text = f"{shared[0]} is in certificates[{index}] too, with the same kind of key: that one is used"
+                self._add(path, "warning", text)
+                return
+
+    def _remarks(self, name: Path | str, path: KeyPath, remarks: Iterable[tuple[Severity, str]]) -> None:
+        for severity, text in remarks:
+            self._add(path, severity, f"{name}: {text}")
+
+    def _bad(self, path: KeyPath, name: Path, error: BadFile) -> None:
+        self._add(path, "error", f"{name}: {error}", error.hint.replace("FILE", shlex.quote(str(name))))
+
+    def _add(self, path: KeyPath, severity: Severity, message: str, hint: str = "") -> None:
+        self.findings.append(Finding(self._file, *self._locate(path), severity, key_text(path), message, hint))
+
+
+def _read(name: Path) -> tuple[bytes, os.stat_result]:
+    """Content and status of one and the same file, also if it is being replaced; never waits (a FIFO, a device)."""
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except PermissionError:
+        raise BadFile("may not be read", "run as the user that nlb runs as") from None
+    except OSError as error:
+        raise BadFile((error.strerror or "cannot be read").lower()) from None
+    with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor, not a path
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise BadFile("is a folder" if stat.S_ISDIR(status.st_mode) else "is no regular file")
+        try:
+            data = stream.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise BadFile((error.strerror or "cannot be read").lower()) from None
+    if len(data) > MAX_BYTES:
+        raise BadFile(f"is larger than {MAX_BYTES // 1024 // 1024} MB")
+    if not data.strip():
+        raise BadFile("is empty")
+    return data, status
+
+
+def _public(key: object) -> bytes:
+    made: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]
+    return made
+
+
+def _refused_by_openssl(chain: list[x509.Certificate], key: PrivateKeyTypes, policy: str) -> str:
+    """Load a certificate the way the listener will, into a context that is thrown away; the reason if OpenSSL says no.
+
+    What is too weak depends on the security level of the policy and on the release of OpenSSL: so it is asked.
+    """
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_cipher_list(POLICIES[policy].cipher_list.encode())
+    try:
+        context.use_certificate(chain[0])
+        for certificate in chain[1:]:
+            context.add_extra_chain_cert(certificate)
+        context.use_privatekey(key)  # type: ignore[arg-type]
+    except SSL.Error as error:
+        reasons = error.args[0] if error.args else []
+        return reasons[-1][-1] if reasons else "no reason given"
+    except TypeError:
+        return f"keys of this type ({key_type(chain[0])}) cannot serve TLS"
+    return ""

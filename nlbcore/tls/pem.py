@@ -1,0 +1,113 @@
+"""PEM files taken apart: certificates and private keys, with a sentence for each way in which files go wrong."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+_BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
+_CERTIFICATE = frozenset({"CERTIFICATE", "X509 CERTIFICATE"})
+_KEY = frozenset({"PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"})
+
+
+class BadFile(Exception):  # noqa: N818 - a finding in the making, not an error of the program
+    """What is wrong with a file, to be read behind its name, and what to do about it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def certificates(data: bytes) -> tuple[list[x509.Certificate], list[BadFile]]:
+    """All certificates of a PEM file, and what is wrong with those that cannot be read.
+
+    Raises:
+        BadFile: there is none.
+    """
+    blocks = _blocks(data)
+    wanted = [block for label, block in blocks if label in _CERTIFICATE]
+    if not wanted:
+        raise BadFile(_nothing("certificate", data, blocks), _der_hint(data, "x509"))
+    good: list[x509.Certificate] = []
+    bad: list[BadFile] = []
+    for number, block in enumerate(wanted, 1):
+        with warnings.catch_warnings():
+            # What cryptography will refuse one day is a certificate that works today.
+            warnings.simplefilter("ignore")
+            try:
+                certificate = x509.load_pem_x509_certificate(block)
+                certificate.public_key()
+                list(certificate.extensions)
+            except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension):
+                which = f"certificate {number}" if len(wanted) > 1 else "the certificate"
+                bad.append(BadFile(f"{which} is damaged or of a kind that cannot be read"))
+            else:
+                good.append(certificate)
+    return good, bad
+
+
+def private_key(data: bytes) -> PrivateKeyTypes:
+    """The one private key of a PEM file.
+
+    Raises:
+        BadFile: there is none or more than one, it is encrypted, or it cannot be read. FILE in the hint is the file.
+    """
+    blocks = _blocks(data)
+    wanted = [(label, block) for label, block in blocks if label in _KEY]
+    if not wanted:
+        if any(label == "OPENSSH PRIVATE KEY" for label, _ in blocks):
+            raise BadFile("holds a key in OpenSSH's format", "ssh-keygen -p -m PKCS8 -f FILE converts it in place")
+        raise BadFile(_nothing("private key", data, blocks), _der_hint(data, "pkey"))
+    if len(wanted) > 1:
+        raise BadFile(f"holds {len(wanted)} private keys; one is needed")
+    label, block = wanted[0]
+    if label == "ENCRYPTED PRIVATE KEY" or b"Proc-Type: 4,ENCRYPTED" in block:
+        raise BadFile(
+            "the private key is encrypted, and there is nobody to ask for the passphrase",
+            "openssl pkey -in FILE -out NEW writes it without one",
+        )
+    try:
+        return load_pem_private_key(block, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        pass
+    raise BadFile("the private key is damaged or of a kind that cannot be read")
+
+
+def _blocks(data: bytes) -> list[tuple[str, bytes]]:
+    """Label and text of each PEM block; what stands between them is comment.
+
+    Raises:
+        BadFile: a block has no end.
+    """
+    found: list[tuple[str, bytes]] = []
+    position = 0
+    while match := _BEGIN.search(data, position):
+        end = b"-----END " + match[1] + b"-----"
+        stop = data.find(end, match.end())
+        if stop < 0:
+            line = data.count(b"\n", 0, match.start()) + 1
+            raise BadFile(f"the {match[1].decode()} that begins in line {line} has no end: the file is cut off")
+        position = stop + len(end)
+        found.append((match[1].decode(), data[match.start() : position] + b"\n"))
+    return found
+
+
+def _nothing(wanted: str, data: bytes, blocks: list[tuple[str, bytes]]) -> str:
+    if blocks:
+        holds = ", ".join(dict.fromkeys(label.lower() for label, _ in blocks))
+        return f"holds no {wanted} but: {holds}"
+    if data[:1] == b"\x30":
+        return f"holds no PEM {wanted}; it looks like DER"
+    return f"holds no PEM {wanted}"
+
+
+def _der_hint(data: bytes, command: str) -> str:
+    return f"openssl {command} -inform DER -in FILE -out NEW converts it" if data[:1] == b"\x30" else ""

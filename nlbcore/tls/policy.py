@@ -1,0 +1,153 @@
+"""The built-in security policies: TLS versions and cipher suites by name, and what the OpenSSL in use can do of them.
+
+Names, versions and suites are those of the Alibaba Cloud NLB page "TLS security policies"; the five TLS 1.3 suites are
+those of its CreateSecurityPolicy reference. The order is the server's preference.
+
+What OpenSSL lacks is asked of it, never listed here: builds differ (most leave 3DES out), and so do releases. The question
+is put by beginning a handshake as a client that knows one suite only, which fails at once if the suite cannot be used.
+
+TLS_AES_128_CCM_8_SHA256 is a case of its own: OpenSSL has it, and at the security level of the policy does not use it,
+because its tag has 64 bits only. It stays in the list and is no finding; the level is worth more than the suite.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from OpenSSL import SSL
+
+VERSIONS = {
+    "TLSv1.0": SSL.TLS1_VERSION,
+    "TLSv1.1": SSL.TLS1_1_VERSION,
+    "TLSv1.2": SSL.TLS1_2_VERSION,
+    "TLSv1.3": SSL.TLS1_3_VERSION,
+}
+"""Oldest first."""
+
+GROUPS = "X25519MLKEM768:X25519:P-256:P-384"
+"""Key agreement in order of preference; the first is hybrid: safe if either X25519 or ML-KEM is."""
+
+_STRICT = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-SHA256",
+    "ECDHE-ECDSA-AES256-SHA384",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES128-SHA256",
+    "ECDHE-RSA-AES256-SHA384",
+    "ECDHE-ECDSA-AES128-SHA",
+    "ECDHE-ECDSA-AES256-SHA",
+    "ECDHE-RSA-AES128-SHA",
+    "ECDHE-RSA-AES256-SHA",
+)
+_ALL = (
+    *_STRICT,
+    "AES128-GCM-SHA256",
+    "AES256-GCM-SHA384",
+    "AES128-SHA256",
+    "AES256-SHA256",
+    "AES128-SHA",
+    "AES256-SHA",
+    "DES-CBC3-SHA",
+)
+_TLS13 = (
+    "TLS_AES_128_GCM_SHA256",
+    "TLS_AES_256_GCM_SHA384",
+    "TLS_CHACHA20_POLY1305_SHA256",
+    "TLS_AES_128_CCM_SHA256",
+    "TLS_AES_128_CCM_8_SHA256",
+)
+_ANY_LEVEL = "@SECLEVEL=0"
+"""In OpenSSL 3 and later, TLS 1.0 and 1.1 exist at this security level only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a listener offers.
+
+    Attributes:
+        min_version: the oldest TLS version, a key of VERSIONS.
+        max_version: the newest one.
+        suites: cipher suites up to TLS 1.2, by OpenSSL's names, in order of preference.
+        tls13_suites: cipher suites of TLS 1.3, likewise; empty if the policy has no TLS 1.3.
+        any_level: lift OpenSSL's security level, which the oldest versions need. It also lifts OpenSSL's own rule about
+            weak keys: the engine has one that always holds.
+        groups: key agreement, in OpenSSL's syntax.
+    """
+
+    name: str
+    min_version: str
+    max_version: str
+    suites: tuple[str, ...]
+    tls13_suites: tuple[str, ...] = ()
+    any_level: bool = False
+    groups: str = GROUPS
+
+    @property
+    def cipher_list(self) -> str:
+        """What `SSL_CTX_set_cipher_list` takes. Suites that OpenSSL lacks are skipped by it."""
+        return ":".join((*self.suites, _ANY_LEVEL) if self.any_level else self.suites)
+
+    @property
+    def ciphersuites(self) -> str:
+        """What `SSL_CTX_set_ciphersuites` takes."""
+        return ":".join(self.tls13_suites)
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        names = list(VERSIONS)
+        return tuple(names[names.index(self.min_version) : names.index(self.max_version) + 1])
+
+
+POLICIES: dict[str, Policy] = {
+    policy.name: policy
+    for policy in (
+        Policy("tls_cipher_policy_1_0", "TLSv1.0", "TLSv1.2", _ALL, any_level=True),
+        Policy("tls_cipher_policy_1_1", "TLSv1.1", "TLSv1.2", _ALL, any_level=True),
+        Policy("tls_cipher_policy_1_2", "TLSv1.2", "TLSv1.2", _ALL),
+        Policy("tls_cipher_policy_1_2_strict", "TLSv1.2", "TLSv1.2", _STRICT),
+        Policy("tls_cipher_policy_1_2_strict_with_1_3", "TLSv1.2", "TLSv1.3", _STRICT, _TLS13),
+    )
+}
+
+
+def missing_suites(policy: Policy) -> tuple[str, ...]:
+    """The suites of a policy that the OpenSSL in use lacks."""
+    older = min(policy.max_version, "TLSv1.2")
+    lacking = [suite for suite in policy.suites if not _works(suite, older, _ANY_LEVEL)]
+    return (*lacking, *(suite for suite in policy.tls13_suites if not _works(suite, "TLSv1.3", _ANY_LEVEL)))
+
+
+def missing_versions(policy: Policy) -> tuple[str, ...]:
+    """The TLS versions of a policy that the OpenSSL in use cannot speak."""
+    level = _ANY_LEVEL if policy.any_level else ""
+    return tuple(
+        version
+        for version in policy.versions
+        if not any(
+            _works(suite, version, level) for suite in (policy.tls13_suites if version == "TLSv1.3" else policy.suites)
+        )
+    )
+
+
+@cache
+def _works(suite: str, version: str, level: str) -> bool:
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_min_proto_version(VERSIONS[version])
+    context.set_max_proto_version(VERSIONS[version])
+    try:
+        if version == "TLSv1.3":
+            context.set_cipher_list(":".join(filter(None, ("ALL", level))).encode())
+            context.set_tls13_ciphersuites(suite.encode())
+        else:
+            context.set_cipher_list(":".join(filter(None, (suite, level))).encode())
+        connection = SSL.Connection(context)
+        connection.set_connect_state()
+        connection.do_handshake()
+    except SSL.WantReadError:
+        return True
+    except SSL.Error:
+        return False
+    return False

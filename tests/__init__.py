@@ -1,0 +1,1 @@
+"""The tests. `support` helps, every other folder holds one kind of test."""

@@ -1,0 +1,380 @@
+"""The balancer under test: the installed `nlb run` as a subprocess, with its logs read and its processes watched."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from tests.support.ports import free_port
+from tests.support.toml import to_toml
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from tests.support.certs import Issued
+    from tests.support.tls_client import TlsClient
+
+NLB = Path(sys.executable).parent / "nlb"
+START_TIMEOUT = 15.0
+STOP_TIMEOUT = 15.0
+
+Line = dict[str, Any]
+
+
+def nlb(*arguments: str | Path, cwd: Path | None = None, timeout: float = 20.0) -> subprocess.CompletedProcess[str]:
+    """Run a short `nlb` command to its end, with what it printed."""
+    return subprocess.run(
+        [NLB, *arguments],
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def tls_listener(
+    *certificates: Issued,
+    ca: Path | list[Path] | None = None,
+    group: str = "app",
+    client_auth: Mapping[str, object] | None = None,
+    **keys: object,
+) -> dict[str, object]:
+    """A TCPSSL listener on a free port of 127.0.0.1; with `ca`, client certificates are required. `bind` in `keys` replaces the address."""
+    listener: dict[str, object] = {
+        "bind": f"127.0.0.1:{free_port()}",
+        "protocol": "TCPSSL",
+        "server_group": group,
+        **keys,
+        "certificates": [one.entry() for one in certificates],
+    }
+    if ca is not None:
+        paths = [str(one) for one in ca] if isinstance(ca, list) else str(ca)
+        listener["client_auth"] = {"mode": "required", "ca": paths, **(client_auth or {})}
+    return listener
+
+
+def plain_listener(*, group: str = "app", **keys: object) -> dict[str, object]:
+    """A plain TCP listener on a free port of 127.0.0.1."""
+    return {"bind": f"127.0.0.1:{free_port()}", "protocol": "TCP", "server_group": group, **keys}
+
+
+def server_group(*servers: Any, **keys: object) -> dict[str, object]:
+    """A server group of backends (or of ready entries)."""
+    return {**keys, "servers": [one if isinstance(one, dict) else one.entry() for one in servers]}
+
+
+class AccessLog:
+    """The access log as it grows: lines as dictionaries."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lines: list[Line] = []
+        self._offset = 0
+
+    def lines(self) -> list[Line]:
+        """All complete lines written so far; a line that is not one JSON object fails."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                file.seek(self._offset)
+                text = file.read()
+            text = text[: text.rfind(b"\n") + 1]
+            self._offset += len(text)
+            for line in text.splitlines():
+                entry = json.loads(line)
+                assert isinstance(entry, dict), line
+                self._lines.append(entry)
+        return self._lines
+
+    def mark(self) -> int:
+        """The place up to which lines are there now, for `since`."""
+        return len(self.lines())
+
+    def find(self, predicate: Callable[[Line], object] | None = None, *, since: int = 0, **fields: Any) -> list[Line]:
+        """Lines for which `predicate` holds and whose fields are equal to those given."""
+        return [
+            line
+            for line in self.lines()[since:]
+            if all(line.get(key) == value for key, value in fields.items()) and (predicate is None or predicate(line))
+        ]
+
+    def wait_for(
+        self,
+        predicate: Callable[[Line], object] | None = None,
+        timeout: float = 5.0,
+        *,
+        since: int = 0,
+        **fields: object,
+    ) -> Line:
+        """Wait for a line (see `find`) and return the newest such."""
+        return wait_until(
+            lambda: self.find(predicate, since=since, **fields),
+            lambda: f"a line with {fields or predicate} in the access log, which ends\n{self.tail()}",
+            timeout,
+        )[-1]
+
+    def wait_count(self, count: int, timeout: float = 5.0, *, since: int = 0, **fields: Any) -> list[Line]:
+        """Wait for exactly or more than `count` such lines."""
+        return wait_until(
+            lambda: found if len(found := self.find(None, since=since, **fields)) >= count else None,
+            lambda: f"{count} lines with {fields}, got {len(self.find(None, since=since, **fields))}",
+            timeout,
+        )
+
+    def tail(self, count: int = 10) -> str:
+        """The last lines, for messages."""
+        return "\n".join(json.dumps(line) for line in self.lines()[-count:])
+
+
+class Balancer:
+    """`nlb run` with a configuration.
+
+    Args:
+        folder: for the configuration, the logs and the captured output; must exist.
+        configuration: the tables of nlb.toml. `[log]` is set to files in `folder` and `[node] drain_timeout` to 5 s where absent.
+        prefix: a command to run `nlb` under.
+
+    Every started one is in `Balancer.running`, for the check after each test.
+    """
+
+    running: list[Balancer] = []
+
+    def __init__(self, folder: Path, configuration: Mapping[str, Any] | str, *, prefix: tuple[str, ...] = ()) -> None:
+        self.folder = folder
+        self.path = folder / "nlb.toml"
+        self.event_log = folder / "event.log"
+        self.access = AccessLog(folder / "access.log")
+        self.stderr_path = folder / "stderr"
+        self.stdout_path = folder / "stdout"
+        self._listeners: Mapping[str, Any] = {}
+        if isinstance(configuration, str):
+            self.path.write_text(configuration)
+        else:
+            tables = dict(configuration)
+            tables["node"] = {"name": "under-test", "drain_timeout": "5s", **tables.get("node", {})}
+            tables["log"] = {"file": str(self.event_log), "access": str(self.access.path), **tables.get("log", {})}
+            self._listeners = tables.get("listeners", {})
+            self.path.write_text(to_toml(tables))
+        self._prefix = prefix
+        self._process: subprocess.Popen[bytes] | None = None
+        self._family: list[psutil.Process] = []
+        self._descriptors: dict[int, int] = {}
+        self.expected_stderr: Callable[[str], bool] = lambda text: text == ""
+
+    # start and stop
+
+    def launch(self) -> Balancer:
+        """Start the program without waiting for it to be ready."""
+        with self.stdout_path.open("wb") as stdout, self.stderr_path.open("wb") as stderr:
+            self._process = subprocess.Popen(
+                [*self._prefix, NLB, "run", "-c", self.path],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        Balancer.running.append(self)
+        return self
+
+    def start(self) -> Balancer:
+        """Start the program and wait until its event log says that every listener accepts."""
+        self.launch()
+        try:
+            wait_until(self._is_ready, lambda: f"`ready` in the event log\n{self.describe()}", START_TIMEOUT)
+            wait_until(self.workers, lambda: f"a process titled `nlb: worker N` in {self._titles()}", START_TIMEOUT)
+        except AssertionError:
+            self.kill()
+            raise
+        self._family = self.processes()
+        self._descriptors = {process.pid: process.num_fds() for process in self._family}
+        return self
+
+    def stop(self, expected: int = 0, timeout: float = STOP_TIMEOUT) -> None:
+        """TERM, wait for the end; the exit code, an empty stderr and the end of every process are checked. Again: nothing."""
+        if self._process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGTERM)
+        self.wait_exit(expected, timeout)
+
+    def wait_exit(self, expected: int = 0, timeout: float = STOP_TIMEOUT) -> None:
+        """Wait for the program to end by itself, with the same checks as `stop`."""
+        assert self._process is not None
+        family = self._family or self.processes()
+        try:
+            code = self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"nlb does not end within {timeout:g} s\n{self.describe()}") from None
+        try:
+            assert code == expected, f"nlb ended with {code}, not {expected}\n{self.describe()}"
+            self.check_stderr()
+            wait_until(
+                lambda: not any(_alive(process) for process in family), f"the end of every process of {family}", 5.0
+            )
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End whatever is left of it, by the ids of its own processes."""
+        if self in Balancer.running:
+            Balancer.running.remove(self)
+        process, self._process = self._process, None
+        if process is None:
+            return
+        family = self._family
+        with contextlib.suppress(psutil.Error):
+            family = [*family, *psutil.Process(process.pid).children(recursive=True)]
+        for one in family:
+            with contextlib.suppress(psutil.Error):
+                one.kill()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        process.wait(10)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the supervisor."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code, None while it runs."""
+        assert self._process is not None
+        return self._process.poll()
+
+    def __enter__(self) -> Balancer:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.stop()
+        else:
+            self.kill()
+
+    # what it is doing
+
+    def port(self, listener: str = "web") -> int:
+        """The TCP port of a listener (of its first address)."""
+        bind = self._listeners[listener]["bind"]
+        return int((bind if isinstance(bind, str) else bind[0]).rpartition(":")[2])
+
+    def line(self, client: TlsClient | socket.socket, timeout: float = 5.0) -> Line:
+        """The access log's line of a client's connection, known by its port; call it before a plain socket is closed."""
+        port = client.getsockname()[1] if isinstance(client, socket.socket) else client.port
+        return self.access.wait_for(timeout=timeout, client_port=port)
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def processes(self) -> list[psutil.Process]:
+        """The supervisor and everything below it."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            supervisor = psutil.Process(self.pid)
+            return [supervisor, *supervisor.children(recursive=True)]
+        return []
+
+    def workers(self) -> list[psutil.Process]:
+        """The worker processes, found by their titles."""
+        return [process for process in self.processes() if "nlb: worker" in _title(process)]
+
+    @property
+    def worker(self) -> psutil.Process:
+        """The only worker."""
+        (worker,) = self.workers()
+        return worker
+
+    def worker_memory(self) -> int:
+        """Resident bytes of the worker that are its own."""
+        return int(self.worker.memory_info().rss)
+
+    def events(self) -> list[str]:
+        """The lines of the event log."""
+        return self.event_log.read_text().splitlines() if self.event_log.exists() else []
+
+    def stderr(self) -> str:
+        """What was printed to stderr so far."""
+        return self.stderr_path.read_text(errors="replace") if self.stderr_path.exists() else ""
+
+    def check_stderr(self) -> None:
+        """Fail if stderr is not what is expected: empty, unless a test says otherwise."""
+        text = self.stderr()
+        assert self.expected_stderr(text), f"unexpected stderr:\n{text}"
+
+    def check_leaks(self, timeout: float = 5.0) -> None:
+        """Wait until no process has more descriptors than when it was ready; the processes and their threads must be the same."""
+        if self.exit_code is not None or not self._family:
+            return
+        assert {one.pid for one in self.processes()} == {one.pid for one in self._family}, (
+            f"other processes than at the start: {self._titles()}\n{self.describe()}"
+        )
+        wait_until(
+            lambda: not self._more_descriptors(), lambda: f"descriptors leak: {self._more_descriptors()}", timeout
+        )
+        threads = {_title(one): one.num_threads() for one in [psutil.Process(self.pid), *self.workers()]}
+        assert all(count == 1 for count in threads.values()), f"one thread each: {threads}"
+
+    def describe(self) -> str:
+        """Its state and the ends of its logs, for messages."""
+        tails = {"stderr": self.stderr(), "stdout": self.stdout_path.read_text(errors="replace")}
+        tails["event log"] = "\n".join(self.events())
+        text = "\n".join(f"-- {name}:\n{tail[-3000:]}" for name, tail in tails.items() if tail)
+        return f"exit code {self._process.poll() if self._process else None}\n{text}\n-- access log:\n{self.access.tail(5)}"
+
+    def _is_ready(self) -> bool:
+        assert self.exit_code is None, f"nlb ended before it was ready\n{self.describe()}"
+        return any(" ready " in f"{line} " for line in self.events())
+
+    def _titles(self) -> list[str]:
+        return [_title(process) for process in self.processes()]
+
+    def _more_descriptors(self) -> dict[str, tuple[int, int]]:
+        more: dict[str, tuple[int, int]] = {}
+        for process in self._family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                count = process.num_fds()
+                if count > self._descriptors[process.pid]:
+                    more[f"{_title(process)} {_open_descriptors(process.pid)}"] = (
+                        self._descriptors[process.pid],
+                        count,
+                    )
+        return more
+
+
+def _title(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline()) or process.name()
+    return ""
+
+
+def _alive(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def _open_descriptors(pid: int) -> list[str]:
+    targets = []
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listdir(f"/proc/{pid}/fd"), key=int):
+            with contextlib.suppress(OSError):
+                targets.append(f"{name}={os.readlink(f'/proc/{pid}/fd/{name}')}")
+    return targets

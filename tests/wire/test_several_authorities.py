@@ -1,0 +1,86 @@
+"""Several CAs for client certificates: in several files or in one, all are trusted, no other is; their names are advertised or not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.balancer import Balancer, server_group, tls_listener
+from tests.support.certs import Authority
+from tests.support.programs import run
+from tests.support.tls_client import TlsClient, client_context, refusal
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from tests.support.backends import Backend
+    from tests.support.certs import Pki
+
+
+@pytest.fixture(scope="module")
+def third(pki: Pki) -> Authority:
+    """An authority that nobody trusts."""
+    return Authority(pki.folder, "Third Root")
+
+
+@pytest.fixture(scope="module")
+def balancer(balancer_for: Callable[..., Balancer], backend: Backend, pki: Pki) -> Balancer:
+    """Two CAs in two files, and in one file; names not advertised on the latter; an intermediate beside its root."""
+    bundle = pki.folder / "bundle.crt"
+    bundle.write_bytes(pki.root.path.read_bytes() + pki.other.path.read_bytes())
+    with_intermediate = [pki.root.path, pki.intermediate.path]
+    return balancer_for(
+        {
+            "listeners": {
+                "files": tls_listener(pki.server, ca=[pki.root.path, pki.other.path]),
+                "bundle": tls_listener(pki.server, ca=bundle, client_auth={"advertise_ca_names": False}),
+                "with_intermediate": tls_listener(pki.server, ca=with_intermediate),
+            },
+            "server_groups": {"app": server_group(backend)},
+        }
+    )
+
+
+@pytest.mark.parametrize("listener", ["files", "bundle"])
+def test_both_trusted(balancer: Balancer, pki: Pki, version: ssl.TLSVersion, listener: str) -> None:
+    """A client of each; the log has the issuer."""
+    for authority, name in ((pki.root, "Test Root"), (pki.other, "Other Root")):
+        certificate = authority.client(f"of-{name}")
+        with TlsClient(balancer.port(listener), client_context(pki.root.path, version, certificate)) as client:
+            client.handshake().ping()
+        assert name in balancer.line(client)["client_cert_issuer"]
+
+
+@pytest.mark.parametrize("listener", ["files", "bundle"])
+def test_third_refused(
+    balancer: Balancer, backend: Backend, pki: Pki, third: Authority, version: ssl.TLSVersion, listener: str
+) -> None:
+    """Any other CA is unknown."""
+    backend.forget()
+    certificate = third.client(f"third-{listener}-{version.name}")
+    client = TlsClient(balancer.port(listener), client_context(pki.root.path, version, certificate))
+    assert refusal(client) == "TLSV1_ALERT_UNKNOWN_CA"
+    assert balancer.line(client)["termination"] == "unknown_ca"
+    assert backend.accepted == 0
+
+
+def test_intermediate_in_ca(balancer: Balancer, pki: Pki, version: ssl.TLSVersion) -> None:
+    """A client that does not send its intermediate is let in where `ca` has it."""
+    certificate = pki.intermediate.client("sends-no-chain", chain=())
+    with TlsClient(balancer.port("with_intermediate"), client_context(pki.root.path, version, certificate)) as client:
+        client.handshake().ping()
+
+
+@pytest.mark.parametrize(("listener", "advertised"), [("files", True), ("bundle", False)])
+@pytest.mark.parametrize("option", ["-tls1_2", "-tls1_3"])
+def test_names_advertised(balancer: Balancer, pki: Pki, listener: str, advertised: bool, option: str) -> None:
+    """What `openssl s_client` shows as acceptable names."""
+    done = run(
+        "openssl", "s_client", "-connect", f"127.0.0.1:{balancer.port(listener)}", option, "-CAfile", str(pki.root.path),
+        "-cert", str(pki.client.path), "-key", str(pki.client.key_path), check=False,
+    )  # fmt: skip
+    text = done.stdout.decode()
+    assert ("Acceptable client certificate CA names" in text) is advertised
+    assert ("CN = Other Root" in text) is advertised
