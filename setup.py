@@ -94,7 +94,7 @@ def translate(extensions: list[Extension], name: str, *, build_dir: str, force: 
     """Cython to C, below `build_dir`; Cython's own time stamps decide what is translated again."""
     from Cython.Build import cythonize
 
-    translated: list[Extension] = cythonize(
+    translated: list[Extension] = cythonize(  # type: ignore[no-untyped-call]
         extensions,
         build_dir=build_dir,
         compiler_directives={**COMMON, **PROFILES[name].directives},
@@ -105,18 +105,18 @@ def translate(extensions: list[Extension], name: str, *, build_dir: str, force: 
 
 
 class Build(build_ext):
-    """build_ext with one C folder per profile, in parallel, and everything built again when the profile changed."""
+    """build_ext with Cython in parallel, and everything built again when the profile changed (in-place builds share names)."""
 
     def finalize_options(self) -> None:
         super().finalize_options()
-        self.parallel = self.parallel or len(os.sched_getaffinity(0))
+        self.parallel = len(os.sched_getaffinity(0))
 
     def run(self) -> None:
         # Translation belongs here and not before setup(): an sdist must not contain generated C.
         stamp = Path("build", "profile")
         if not stamp.exists() or stamp.read_text() != CHOSEN:
             self.force = True
-        translated = {ext.name: ext for ext in translate(self.extensions, CHOSEN, build_dir=f"build/c-{CHOSEN}")}
+        translated = {ext.name: ext for ext in translate(self.extensions, CHOSEN, build_dir=f"build/{CHOSEN}/c")}
         for extension in self.extensions:
             extension.sources = translated[extension.name].sources
             extension.depends = translated[extension.name].depends
@@ -143,4 +143,9 @@ def refuse_free_threaded() -> None:
 if __name__ == "__main__":
     refuse_free_threaded()
     CHOSEN = chosen()
-    setup(ext_modules=modules(PROFILES[CHOSEN]), cmdclass={"build_ext": Build})
+    setup(
+        ext_modules=modules(PROFILES[CHOSEN]),
+        cmdclass={"build_ext": Build},
+        # A folder per profile, or a release wheel would pack what a debug build left behind.
+        options={"build": {"build_base": f"build/{CHOSEN}"}},
+    )

@@ -30,7 +30,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "process": (*FLOOR, "config", "tls", "pool", "engine", "observe"),
 }
 CLI = "nlbcli"
-CLI_ALLOWED = ("errors", "config", "process.supervisor", "process.checker")
+CLI_ALLOWED: tuple[str, ...] = ("errors", "config", "process.supervisor", "process.checker")
 # Nobody imports these.
 TOPS = (CLI, "tests", "bench")
 
@@ -40,7 +40,9 @@ STATEMENT = re.compile(
     r"|c?import[ \t]+(?P<modules>[^\n]+))",
     re.MULTILINE,
 )
-STRING_OR_COMMENT = re.compile(r"'''.*?'''|\"\"\".*?\"\"\"|#[^\n]*|'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n])*\"", re.DOTALL)
+STRING_OR_COMMENT = re.compile(
+    r"'''.*?'''|\"\"\".*?\"\"\"|#[^\n]*|'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n])*\"", re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -77,14 +79,14 @@ def _below(target: str, name: str) -> bool:
 
 def refusal(module: str, target: str) -> str | None:
     """Why `module` may not import `target`, or None."""
-    if module.split(".")[0] != CLI and any(_below(target, top) for top in TOPS):
-        return f"nobody imports {target.split('.')[0]}"
+    if module.split(".", maxsplit=1)[0] != CLI and any(_below(target, top) for top in TOPS):
+        return f"nobody imports {target.split('.', maxsplit=1)[0]}"
     if not _below(target, "nlbcore"):
         return None
     wanted = target.removeprefix("nlbcore").removeprefix(".")
     if "." not in wanted and (not wanted or wanted.startswith("__")):
         return None  # the map itself: nlbcore.__version__
-    if module.split(".")[0] == CLI:
+    if module.split(".", maxsplit=1)[0] == CLI:
         layer, allowed = CLI, CLI_ALLOWED
     else:
         layer = module.removeprefix("nlbcore").removeprefix(".").split(".")[0]

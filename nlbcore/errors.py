@@ -18,7 +18,7 @@ class NlbError(Exception):
 
 
 class ConfigError(NlbError):
-    """The configuration cannot be used.
+    """The configuration cannot be used. Who raises it has printed the findings; they are kept for whoever catches it.
 
     `findings` are `nlbcore.config.finding.Finding` objects in the order of the file; each prints itself as one line.
     They are typed as plain objects because this module is below `nlbcore.config`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import rich_click as click
@@ -32,16 +33,15 @@ def command(ctx: click.Context, path: Path, *, strict: bool, as_json: bool) -> N
         click.echo(json.dumps({"file": str(path), "ok": passed, "findings": findings}, indent=2, ensure_ascii=False))
     else:
         for finding in rehearsal.findings:
-            click.echo(_coloured(finding))
+            click.echo(_coloured(finding), color=False if os.environ.get("NO_COLOR") else None)
         click.echo(f"{path}: OK" if passed else f"{path}: {_count(rehearsal.findings)}{_why(rehearsal.ok)}")
     ctx.exit(0 if passed else EXIT_CONFIG)
 
 
 def _coloured(finding: Finding) -> str:
     """The severity in colour; click takes the colour out where the output is no terminal."""
-    mark = f" {finding.severity}: "
-    colour = "red" if finding.severity == "error" else "yellow"
-    return str(finding).replace(mark, click.style(mark, fg=colour, bold=True), 1)
+    word = click.style(f"{finding.severity}:", fg="red" if finding.severity == "error" else "yellow", bold=True)
+    return str(finding).replace(f" {finding.severity}:", f" {word}", 1)
 
 
 def _count(findings: tuple[Finding, ...]) -> str:

@@ -50,8 +50,6 @@ class LazyGroup(click.RichGroup):
         try:
             return super().invoke(ctx)
         except NlbError as error:
-            for finding in error.findings if isinstance(error, ConfigError) else ():
-                click.echo(str(finding), err=True)
             click.echo(f"nlb: {error}", err=True)
             ctx.exit(error.exit_code)
 

@@ -42,7 +42,7 @@ def _references(loaded: Loaded, config: Config) -> Iterator[Finding]:
                 f"there is no [server_groups.{group}]",
                 did_you_mean(group, groups),
             )
-    if used <= groups.keys():
+    if listeners and used <= groups.keys():
         # A reference that leads nowhere may have meant any group.
         for group in config.server_groups:
             if group not in used:

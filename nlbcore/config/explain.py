@@ -25,9 +25,9 @@ def explain(error: ErrorDetails, file: str, positions: Positions) -> Finding:
     """Turn one of pydantic's errors into a finding."""
     kind = error["type"]
     path: KeyPath = tuple(error["loc"])
-    on_key = path[-1:] == ("[key]",)
+    on_key = kind == "bad_name"
     if on_key:
-        path = path[:-1]
+        path = path[:-1]  # without pydantic's mark for "the key, not the value"
     option, model = look_up(Config, path)
     message, hint = _message(kind, error, path, option, model)
     if kind == "missing":
@@ -49,6 +49,8 @@ def _message(
         return f"missing; expected {option.kind.expected}, for example {option.key} = {option.example}", ""
     if kind == "bad_value":
         return _with_not_built(str(context["sentence"])), ""
+    if kind == "bad_name":
+        return error["msg"], ""
     if kind == "not_built":
         return f"{error['msg']} is {_NOT_BUILT}", ""
     if option is None:

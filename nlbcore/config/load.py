@@ -150,7 +150,8 @@ def _partial(
     rest = copy.deepcopy(document)
     broken: set[KeyPath] = set()
     while True:
-        wrong = {tuple(item["loc"]): item["type"] for item in errors}
+        # A table with a bad name may be wrong in itself too; the name decides, for it cannot be mended.
+        wrong = {_path(item): item["type"] for item in sorted(errors, key=lambda item: item["type"] == "bad_name")}
         if broken.issuperset(wrong):
             return None, frozenset(broken)
         for path, kind in wrong.items():
@@ -161,13 +162,16 @@ def _partial(
         except ValidationError as error:
             errors = _errors(error)
         else:
-            return config, frozenset(path[:-1] if path[-1] == "[key]" else path for path in broken)
+            return config, frozenset(broken)
+
+
+def _path(error: ErrorDetails) -> KeyPath:
+    """Where the error is, without pydantic's mark for "the key, not the value"."""
+    return error["loc"][:-1] if error["type"] == "bad_name" else error["loc"]
 
 
 def _mend(rest: dict[str, Any], path: KeyPath, kind: str, unique: str) -> None:
     """Put a stand-in where a value is needed, else take the key out. Entries of an array keep their numbers."""
-    if path[-1] == "[key]":
-        path, kind = path[:-1], "extra_forbidden"
     node: Any = rest
     for part in path[:-1]:
         below = node[part]
@@ -177,7 +181,11 @@ def _mend(rest: dict[str, Any], path: KeyPath, kind: str, unique: str) -> None:
             return
         node = below
     option, _ = look_up(Config, path)
-    if kind != "extra_forbidden" and option is not None and (option.required or option.key != path[-1]):
+    if (
+        kind not in {"extra_forbidden", "bad_name"}
+        and option is not None
+        and (option.required or option.key != path[-1])
+    ):
         node[path[-1]] = _stand_in(path, unique)
     else:
         node.pop(path[-1], None)

@@ -30,7 +30,7 @@ from pydantic_core import PydanticCustomError
 from nlbcore.address import Endpoint
 from nlbcore.config.option import REQUIRED, Kind, option
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 
@@ -145,8 +145,9 @@ def _label(value: object) -> str:
 
 def _table_name(value: str) -> str:
     if not re.fullmatch(_NAME, value):
-        raise bad_value(
-            "a name has 1 to 63 letters, digits, dots, underscores and hyphens, and begins with a letter or digit"
+        raise PydanticCustomError(
+            "bad_name",
+            "a name has 1 to 63 letters, digits, dots, underscores and hyphens, and begins with a letter or digit",
         )
     return value
 
@@ -329,7 +330,10 @@ class Listener(Table):
         high=100_000_000,
     )
     security_policy: PolicyName = option(
-        "tls_cipher_policy_1_2_strict_with_1_3", "TLS versions and cipher suites, by name.", tls_only=True
+        "tls_cipher_policy_1_2_strict_with_1_3",
+        "TLS versions and cipher suites, by name. TLS_AES_128_CCM_8_SHA256 stands in the last one and is never agreed on: "
+        "OpenSSL's security level forbids its short tag.",
+        tls_only=True,
     )
     alpn_policy: AlpnPolicy | None = option(
         None,

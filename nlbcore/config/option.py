@@ -185,17 +185,17 @@ def child_header(item: Option) -> str:
 
 def look_up(root: type[BaseModel], path: KeyPath) -> tuple[Option | None, type[BaseModel]]:
     """The option that a path names, and the model of the table that its last key stands in."""
-    model, named = root, False
+    model, table, named = root, "", False
     option: Option | None = None
     for part in path:
         if isinstance(part, int) or named:
             named = False
             continue
-        option = next((item for item in options_of(model) if item.key == part), None)
+        option = next((item for item in options_of(model, table) if item.key == part), None)
         if option is None:
             return None, model
         if option.children is not None:
-            model, named = option.children, option.kind is NAMED_TABLES
+            model, table, named = option.children, child_header(option), option.kind is NAMED_TABLES
     return option, model
 
 

@@ -8,6 +8,9 @@ The order in OpenSSL (tested in tests/wire on TLS 1.2 and 1.3): a ticket is open
 session id context compared; then the server-name callback runs, with or without a name, and already knows whether the
 session is resumed; then certificate and ALPN are chosen from the context it has set; then the client's certificate is
 verified - only in a full handshake. That is why the server-name callback judges the certificate of a resumed one.
+
+In TLS 1.2 OpenSSL resumes a session under any server name and then reports the name of the *session*: harmless, since
+a listener has one policy, but `strict_sni` could be got round, so with it no TLS 1.2 tickets are issued.
 """
 
 from libc.stdint cimport uint16_t, uint32_t, uintptr_t
@@ -19,7 +22,7 @@ from nlbcore.engine.openssl cimport (
     SSL_TLSEXT_ERR_ALERT_FATAL, SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_OK, SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
     SSL_VERIFY_NONE, SSL_VERIFY_PEER, STACK_OF_X509, TLSEXT_NAMETYPE_host_name, X509, X509_STORE_CTX,
     X509_V_ERR_CA_KEY_TOO_SMALL, X509_V_ERR_CA_MD_TOO_WEAK, X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_NOT_YET_VALID,
-    X509_V_ERR_EE_KEY_TOO_SMALL, X509_V_OK, ossl, weak_key, weak_signature,
+    X509_V_OK, ossl, weak_key, weak_signature,
 )
 from nlbcore.engine.slab cimport Listener, Session
 
@@ -27,6 +30,7 @@ cdef Session *current = NULL
 
 cdef enum:
     NAME = 254
+    TLS1_3_VERSION = 0x0304
 
 
 cdef bint anchor(X509_STORE_CTX *store, int depth) noexcept nogil:
@@ -44,7 +48,7 @@ cdef bint anchor(X509_STORE_CTX *store, int depth) noexcept nogil:
 
 
 cdef int verify(int ok, X509_STORE_CTX *store) noexcept nogil:
-    """Keeps OpenSSL's decision, remembers the first error and whose certificate it was, adds our weak-key rule."""
+    """Keeps OpenSSL's decision, remembers the first error and whose certificate it was, adds our own rules."""
     cdef Session *s = current
     cdef int depth, error
     cdef X509 *certificate
@@ -59,8 +63,7 @@ cdef int verify(int ok, X509_STORE_CTX *store) noexcept nogil:
     if not ok:
         error = ossl.X509_STORE_CTX_get_error(store)
     elif depth == 0:
-        if s.identity.weak:
-            error = X509_V_ERR_EE_KEY_TOO_SMALL
+        error = s.identity.fault
     else:
         certificate = ossl.X509_STORE_CTX_get_current_cert(store)
         if weak_key(certificate):
@@ -83,8 +86,8 @@ cdef int judge_identity(Session *s) noexcept nogil:
     """
     cdef timespec now
     clock_gettime(CLOCK_REALTIME, &now)
-    if s.identity.weak:
-        return X509_V_ERR_EE_KEY_TOO_SMALL
+    if s.identity.fault:
+        return s.identity.fault
     if now.tv_sec < s.identity.not_before:
         return X509_V_ERR_CERT_NOT_YET_VALID
     if now.tv_sec > s.identity.not_after:
@@ -189,7 +192,7 @@ cdef int server_name(SSL *ssl, int *alert, void *unused) noexcept nogil:
         return SSL_TLSEXT_ERR_ALERT_FATAL
     ossl.SSL_set_verify(
         ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT if listener.verify else SSL_VERIFY_NONE, verify)
-    if reused or not listener.tickets:
+    if reused or not listener.tickets or (listener.strict_sni and ossl.SSL_version(ssl) < TLS1_3_VERSION):
         ossl.SSL_set_options(ssl, SSL_OP_NO_TICKET)
     return SSL_TLSEXT_ERR_OK
 

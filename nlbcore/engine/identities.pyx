@@ -1,19 +1,22 @@
 """Client certificates, interned: each distinct one is parsed once and held while a connection shows it.
 
-Keyed by the SHA-256 of the whole certificate. What a connection needs of it later - the dates, our rule about weak keys
-and signatures, the bytes for the log - is worked out when it is seen first, so that a resumed handshake and a re-check
+Keyed by the SHA-256 of the whole certificate. What a connection needs of it later - the dates, the bytes
+for the log, and whether it is one that is never a client (a weak key or signature, a CA's, X.509 v1, no name at all) - is worked out when it is seen first, so that a resumed handshake and a re-check
 of live connections cost a lookup.
 """
 
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy
+from nlbcore.engine.der cimport der_has_alternative_name, der_is_authority
 from nlbcore.engine.openssl cimport (
-    BIO, X509, ossl, sha256, unix_time, weak_key, weak_signature,
+    BIO, X509, X509_V_ERR_EE_KEY_TOO_SMALL, X509_V_ERR_INVALID_PURPOSE,
+    X509_V_ERR_SUBJECT_NAME_EMPTY, ossl, sha256, unix_time, weak_key, weak_signature,
 )
 from nlbcore.engine.slab cimport Identity
 
 cdef enum:
     BUCKETS = 16384         # a list each; the digest is the hash
+    X509_VERSION_3 = 2
 
 cdef Identity *buckets[BUCKETS]
 cdef unsigned int interned = 0
@@ -25,6 +28,12 @@ cdef unsigned int identity_count() noexcept nogil:
 
 cdef Identity **bucket_of(const unsigned char *digest) noexcept nogil:
     return &buckets[(digest[0] | <unsigned int>digest[1] << 8) % BUCKETS]
+
+
+cdef bint nameless(X509 *certificate, const Identity *identity) noexcept nogil:
+    """Neither a subject nor alternative names: nobody's."""
+    return (ossl.X509_NAME_entry_count(ossl.X509_get_subject_name(certificate)) == 0
+            and not der_has_alternative_name(identity.der, identity.size))
 
 
 cdef Identity *identity_take(X509 *certificate) noexcept nogil:
@@ -63,7 +72,12 @@ cdef Identity *identity_take(X509 *certificate) noexcept nogil:
     identity.references = 1
     identity.not_before = unix_time(ossl.X509_getm_notBefore(certificate))
     identity.not_after = unix_time(ossl.X509_getm_notAfter(certificate))
-    identity.weak = weak_key(certificate) or weak_signature(certificate)
+    if weak_key(certificate) or weak_signature(certificate):
+        identity.fault = X509_V_ERR_EE_KEY_TOO_SMALL
+    elif ossl.X509_get_version(certificate) < X509_VERSION_3 or der_is_authority(identity.der, identity.size):
+        identity.fault = X509_V_ERR_INVALID_PURPOSE
+    elif nameless(certificate, identity):
+        identity.fault = X509_V_ERR_SUBJECT_NAME_EMPTY
     identity.next = bucket[0]
     bucket[0] = identity
     interned += 1

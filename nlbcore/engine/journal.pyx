@@ -93,8 +93,9 @@ cdef void journal_access(const Session *s) noexcept nogil:
     r.connect_us = <int64_t>(s.connected - s.dialled) if s.connected else -1
     r.connection_us = <int64_t>(now - s.accepted)
     if s.client.ssl != NULL:
-        if s.client.handshaken:
+        if s.client.answered:
             r.tls_version = <uint16_t>ossl.SSL_version(s.client.ssl)
+        if s.client.handshaken:
             cipher = ossl.SSL_CIPHER_get_name(ossl.SSL_get_current_cipher(s.client.ssl))
             group = ossl.SSL_get0_group_name(s.client.ssl)
             ossl.SSL_get0_alpn_selected(s.client.ssl, &alpn, &alpn_size)

@@ -22,7 +22,7 @@ cdef enum:
     FIRST_PAUSE = 5         # ms
     LONGEST_PAUSE = 1000
     WARNING = 30            # logging.WARNING
-    BURST = 100             # ms of connections that may come at once within a listener's limit a second
+    SECOND = 1000000        # us
 
 cdef Acceptor acceptors[ACCEPTORS]
 cdef uint32_t count = 0
@@ -113,12 +113,14 @@ cdef int acceptor_accept(Acceptor *acceptor, sockaddr_storage *peer) noexcept no
 
 
 cdef bint within_cps(Listener *listener) noexcept nogil:
-    """Whether one more connection is within the limit a second (generic cell rate algorithm, ITU-T I.371)."""
-    cdef uint64_t now
+    """Whether one more connection is within the limit a second (generic cell rate algorithm, ITU-T I.371);
+    a whole second's worth may come at once."""
+    cdef uint64_t now, due
     if listener.cps == 0:
         return True
     now = timers_clock_us()
-    if listener.cps_due > now + BURST * 1000 and listener.cps_due > now + 1000000 // listener.cps - 1:
+    due = (listener.cps_due if listener.cps_due > now else now) + SECOND // listener.cps
+    if due > now + SECOND:
         return False
-    listener.cps_due = (listener.cps_due if listener.cps_due > now else now) + 1000000 // listener.cps
+    listener.cps_due = due
     return True

@@ -80,7 +80,9 @@ cdef enum:
     X509_V_ERR_UNABLE_TO_GET_CRL = 3
     X509_V_ERR_CERT_CHAIN_TOO_LONG = 22
     X509_V_ERR_CERT_REVOKED = 23
+    X509_V_ERR_INVALID_PURPOSE = 26
     X509_V_ERR_EE_KEY_TOO_SMALL = 66
+    X509_V_ERR_SUBJECT_NAME_EMPTY = 84
     X509_V_ERR_CA_KEY_TOO_SMALL = 67
     X509_V_ERR_CA_MD_TOO_WEAK = 68
 
@@ -118,6 +120,9 @@ cdef struct OpenSSL:
     X509 *(*SSL_get_peer_certificate)(const SSL *) noexcept nogil
     long (*SSL_get_verify_result)(const SSL *) noexcept nogil
     void (*X509_free)(X509 *) noexcept nogil
+    long (*X509_get_version)(const X509 *) noexcept nogil
+    X509_NAME *(*X509_get_subject_name)(const X509 *) noexcept nogil
+    int (*X509_NAME_entry_count)(const X509_NAME *) noexcept nogil
     int (*X509_digest)(const X509 *, const EVP_MD *, unsigned char *, unsigned int *) noexcept nogil
     int (*i2d_X509_bio)(BIO *, X509 *) noexcept nogil
     ASN1_STRING *(*X509_getm_notBefore)(const X509 *) noexcept nogil

@@ -73,6 +73,9 @@ def load():
     (<void **>&ossl.SSL_get_peer_certificate)[0] = _function("SSL_get_peer_certificate", "X509 *(*)(SSL *)")
     (<void **>&ossl.SSL_get_verify_result)[0] = _function("SSL_get_verify_result", "long(*)(SSL *)")
     (<void **>&ossl.X509_free)[0] = _function("X509_free", "void(*)(X509 *)")
+    (<void **>&ossl.X509_get_subject_name)[0] = _function("X509_get_subject_name", "X509_NAME *(*)(X509 *)")
+    (<void **>&ossl.X509_NAME_entry_count)[0] = _function("X509_NAME_entry_count", "int(*)(X509_NAME *)")
+    (<void **>&ossl.X509_get_version)[0] = _function("X509_get_version", "long(*)(X509 *)")
     (<void **>&ossl.X509_digest)[0] = _function(
         "X509_digest", "int(*)(X509 *, EVP_MD *, unsigned char *, unsigned int *)")
     (<void **>&ossl.i2d_X509_bio)[0] = _function("i2d_X509_bio", "int(*)(BIO *, X509 *)")

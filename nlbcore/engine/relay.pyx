@@ -5,8 +5,8 @@ back-pressure: at most SCRATCH bytes wait in a direction). When the source has e
 destination's direction is shut: FIN or close_notify, once. The other direction goes on. Only when both have ended is
 the session over.
 
-A server that takes no more bytes (it has closed, and answered what we sent with RST) may still have an answer in our
-receive queue: the client is not read any more, and the server's direction is read to its end first.
+A peer that takes no more bytes (it has closed, and answered what we sent with RST) may have said something before, which
+is still in our receive queue: the other side is not read any more, but this peer is read to its end first.
 """
 
 from libc.stdint cimport uint64_t
@@ -19,13 +19,10 @@ from nlbcore.termination cimport CLIENT_CLOSE, SERVER_CLOSE, TRUNCATED
 cdef enum:
     BUDGET = 131072         # bytes of a connection in a round
 
-cdef enum Cut:              # Session.up_cut: the server takes no more bytes ...
-    CUT = 1                 # ... before it had said its last
-    CUT_AFTER_END = 2       # ... after its FIN: it has closed in order, the client only did not know yet
-
 cdef enum Moved:
     MOVED                   # something changed: look again
     IDLE                    # nothing to move
+    ENDED                   # the source has ended and everything is delivered: shut the destination
     YIELDED                 # the source's budget is used up
     SOURCE_BROKEN
     DESTINATION_BROKEN
@@ -46,7 +43,7 @@ cdef Moved move(Transport *source, Transport *destination, uint64_t *counter) no
         counter[0] += n
         return DESTINATION_BROKEN if destination.ops.write(destination, plaintext, n) == IO_ERROR else MOVED
     if n == IO_END:
-        return DESTINATION_BROKEN if destination.ops.shutdown(destination) == IO_ERROR else MOVED
+        return ENDED
     if n == IO_YIELD:
         return YIELDED
     return IDLE if n == IO_AGAIN else SOURCE_BROKEN
@@ -65,46 +62,63 @@ cdef void note_end(Session *s) noexcept nogil:
     s.half_closed = timers_now()
 
 
+cdef Moved up(Session *s) noexcept nogil:
+    """Client to server."""
+    cdef Moved moved
+    if s.up_cut:
+        return IDLE
+    moved = move(&s.client, &s.server, &s.received)
+    if moved == ENDED:
+        if not s.client.clean and not s.client.shut and s.listener.on_truncated == TRUNCATED_RESETS:
+            return ENDED
+        moved = MOVED if s.server.ops.shutdown(&s.server) != IO_ERROR else DESTINATION_BROKEN
+    if moved == DESTINATION_BROKEN:
+        s.up_cut = True
+        return MOVED
+    return moved
+
+
+cdef Moved down(Session *s) noexcept nogil:
+    """Server to client."""
+    cdef Moved moved
+    if s.down_cut:
+        return IDLE
+    moved = move(&s.server, &s.client, &s.sent)
+    if moved == ENDED:
+        moved = MOVED if s.client.ops.shutdown(&s.client) != IO_ERROR else DESTINATION_BROKEN
+    if moved == DESTINATION_BROKEN:
+        s.down_cut = True
+        return MOVED
+    return moved
+
+
+cdef bint over(Transport *destination, bint cut) noexcept nogil:
+    return cut or (destination.shut and not destination.ops.backlog(destination))
+
+
 cdef Pumped pump(Session *s) noexcept nogil:
     """Move what can be moved within the budget of a round."""
     cdef uint64_t begin = s.received + s.sent
-    cdef Moved up = IDLE
-    cdef Moved down = IDLE
+    cdef Moved moved_up, moved_down
     cdef Pumped result
     while True:
-        if not s.up_cut:
-            if s.client.ended and not s.client.clean and not s.client.shut and (
-                    s.listener.on_truncated == TRUNCATED_RESETS):
-                if s.server.ops.backlog(&s.server) == 0 or s.server.ops.flush(&s.server) == 0:
-                    result = PUMP_TRUNCATED
-                    break
-                up = IDLE
-            else:
-                up = move(&s.client, &s.server, &s.received)
-                if up == DESTINATION_BROKEN:
-                    s.up_cut = CUT_AFTER_END if s.server.ended else CUT
-                    up = IDLE
-            if up == SOURCE_BROKEN:
-                result = PUMP_CLIENT_BROKEN
-                break
-        down = move(&s.server, &s.client, &s.sent)
+        moved_up = up(s)
+        moved_down = down(s)
         note_end(s)
-        if down == DESTINATION_BROKEN:
+        if moved_up == ENDED:
+            result = PUMP_TRUNCATED
+        elif moved_up == SOURCE_BROKEN:
             result = PUMP_CLIENT_BROKEN
-            break
-        if down == SOURCE_BROKEN or (s.up_cut == CUT and s.server.ended):
+        elif moved_down == SOURCE_BROKEN:
             result = PUMP_SERVER_BROKEN
-            break
-        if s.client.shut and not s.client.ops.backlog(&s.client) and (
-                s.up_cut or (s.server.shut and not s.server.ops.backlog(&s.server))):
+        elif over(&s.server, s.up_cut) and over(&s.client, s.down_cut):
             result = PUMP_DONE
-            break
-        if s.received + s.sent - begin >= BUDGET:
+        elif s.received + s.sent - begin >= BUDGET or moved_up == YIELDED or moved_down == YIELDED:
             result = PUMP_AGAIN
-            break
-        if up == MOVED or down == MOVED:
+        elif moved_up == MOVED or moved_down == MOVED:
             continue
-        result = PUMP_AGAIN if up == YIELDED or down == YIELDED else PUMP_WAIT
+        else:
+            result = PUMP_WAIT
         break
     if s.received + s.sent != begin:
         s.active = timers_now()

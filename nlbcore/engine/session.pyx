@@ -226,7 +226,8 @@ cdef void linger(Session *s) noexcept nogil:
 cdef void session_end(Session *s, int word) noexcept nogil:
     """End a live connection for a reason of ours, as orderly as its state allows; one that is ending goes on to."""
     if s.state in (HELLO, HANDSHAKE):
-        end_reset(s, word)
+        record(s, word)
+        close_session(s, False)
     elif s.state in (CONNECT, RELAY):
         s.client.ops.shutdown(&s.client)
         end_flushed(s, word, False, False)
@@ -440,7 +441,7 @@ cdef void relay(Session *s) noexcept nogil:
         timer_set(&s.timer, deadline(s))
         enqueue(s, READY)
     elif result == PUMP_DONE:
-        end_flushed(s, s.ending, s.up_cut != 0, False)
+        end_flushed(s, s.ending if s.ending else CLIENT_RESET, False, s.down_cut != 0)
     elif result == PUMP_TRUNCATED:
         end_reset(s, TRUNCATED)
     elif result == PUMP_SERVER_BROKEN:
@@ -488,10 +489,8 @@ cdef void session_event(Event *event) noexcept nogil:
         if t.readable or t.ops.backlog(t):
             enqueue(s, NEXT_STEPS)
     elif s.state == CONNECT:
-        if event.kind == SERVER:
+        if event.kind == SERVER:        # a client that has left meanwhile is read to its end when it is connected
             enqueue(s, READY)
-        elif event.flags & (EPOLLERR | EPOLLHUP):
-            end_reset(s, CLIENT_RESET)
     else:
         enqueue(s, READY)
 
@@ -499,7 +498,7 @@ cdef void session_event(Event *event) noexcept nogil:
 cdef void session_timeout(Session *s) noexcept nogil:
     """A session's deadline is over: what that means depends on its state."""
     if s.state == HELLO or s.state == HANDSHAKE:
-        end_reset(s, HANDSHAKE_TIMEOUT)
+        session_end(s, HANDSHAKE_TIMEOUT)
     elif s.state == CONNECT:
         dial_failed(s, CONNECT_TIMEOUT, 0)
         if dial(s) != 0:

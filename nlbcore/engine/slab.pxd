@@ -38,7 +38,7 @@ cdef struct Identity:
     unsigned char sha256[32]
     int64_t not_before      # Unix seconds
     int64_t not_after
-    uint8_t weak            # by our own rule for keys and signatures
+    int fault               # why it is never a client, whoever signed it (X509_V_ERR_*); 0: nothing
     uint32_t size
     unsigned char *der
 
@@ -94,7 +94,8 @@ cdef struct Session:
     Transport client
     Transport server
     uint8_t resetting       # FLUSH ends by a reset
-    uint8_t up_cut          # the server takes no more bytes; what the client sends is not read any more
+    uint8_t up_cut          # the server takes no more bytes: the client is not read any more
+    uint8_t down_cut        # the client takes no more bytes: the server is not read any more
     uint8_t ending          # the word for the direction that ended first; 0 while both go on
     uint64_t half_closed    # ms; when that was
     uint64_t active         # ms; the last byte in either direction

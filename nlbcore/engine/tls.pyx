@@ -86,6 +86,7 @@ cdef int tls_handshake(Transport *t) noexcept nogil:
     t.stretched = True
     ossl.ERR_clear_error()
     cdef int n = ossl.SSL_do_handshake(t.ssl)
+    t.answered = n == 1 or waiting(t.wbio) > 0
     if n == 1:
         t.handshaken = True
         t.fed = 0

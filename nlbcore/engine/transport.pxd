@@ -30,6 +30,7 @@ cdef struct Transport:
     BIO *rbio               # ciphertext for OpenSSL
     BIO *wbio               # ciphertext for the socket
     uint8_t stretched       # the BIOs have grown; they are replaced when the connection falls idle
+    uint8_t answered        # OpenSSL has answered the ClientHello: the version is decided
     uint8_t handshaken
     uint32_t fed            # bytes of the handshake so far; later: since the last complete record
     uint32_t quiet          # records without application data in this second ...

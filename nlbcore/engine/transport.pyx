@@ -20,7 +20,7 @@ from nlbcore.engine.buf cimport buf_free
 from nlbcore.engine.linux.socket cimport (
     MSG_NOSIGNAL, SHUT_WR, SOL_SOCKET, SO_LINGER, linger, recv, send, setsockopt, shutdown,
 )
-from nlbcore.engine.linux.unistd cimport EAGAIN, EINTR, close, errno
+from nlbcore.engine.linux.unistd cimport EAGAIN, ECONNRESET, EINTR, close, errno
 
 
 cdef void transport_init(Transport *t, int fd, const TransportOps *ops) noexcept nogil:
@@ -41,6 +41,10 @@ cdef int transport_recv(Transport *t, unsigned char *into, int size) noexcept no
             if n < size and not t.rdhup:    # the queue is empty now; a later byte is a new edge (epoll(7))
                 t.readable = False
             return <int>n
+        if n == 0 and t.error == ECONNRESET:    # a send has taken the error of an RST away; this is no FIN
+            t.cut = True
+            t.readable = False
+            return IO_ERROR
         if n == 0:
             t.fin = True
             t.readable = False
@@ -59,7 +63,7 @@ cdef int transport_send(Transport *t, const unsigned char *data, int size) noexc
     """send(): a number of bytes, IO_AGAIN, or IO_ERROR with `error` set."""
     cdef ssize_t n
     if not t.writable:
-        return IO_AGAIN
+        return IO_ERROR if t.error else IO_AGAIN
     while True:
         n = send(t.fd, data, <size_t>size, MSG_NOSIGNAL)
         if n >= 0:

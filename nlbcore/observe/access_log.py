@@ -26,6 +26,7 @@ EVENT = 2
 NO_ROW = 0xFFFF
 RESUMED = 1
 PROVEN = 2
+NO_ISSUER = 20  # X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY
 VERSIONS = {0x0301: "TLSv1", 0x0302: "TLSv1.1", 0x0303: "TLSv1.2", 0x0304: "TLSv1.3"}
 _FORMAT, SIZE = record_layout()
 _HEAD = struct.Struct(_FORMAT)
@@ -95,7 +96,7 @@ def _fields(record: bytes, worker: int, names: Names) -> Iterator[tuple[str, obj
     yield "tls_protocol_version", VERSIONS.get(version)
     yield "tls_cipher_suite", cipher.decode() or None
     yield "tls_named_group", named_group.decode() or None
-    yield "tls_resumed", bool(flags & RESUMED) if version else None
+    yield "tls_resumed", bool(flags & RESUMED) if handshake_us >= 0 else None
     yield "domain_name", server_name.decode(errors="backslashreplace") or None
     yield "alpn", alpn.decode(errors="backslashreplace") or None
     if der:
@@ -104,20 +105,23 @@ def _fields(record: bytes, worker: int, names: Names) -> Iterator[tuple[str, obj
         yield "verify_result", verify_error
     yield "received_bytes", received
     yield "sent_bytes", sent
-    yield "tls_handshake_time_ms", _ms(handshake_us) if version else None
+    yield "tls_handshake_time_ms", _ms(handshake_us)
     yield "connect_time_ms", _ms(connect_us)
     yield "connection_time_ms", _ms(connection_us)
     yield "termination", word(termination)
-    yield "termination_detail", _detail(detail.decode(), detail_errno, verify_error, depth) or None
+    yield "termination_detail", _detail(detail.decode(), detail_errno, verify_error, depth, der) or None
 
 
 def _ms(microseconds: int) -> float | None:
     return None if microseconds < 0 else round(microseconds / 1000, 3)
 
 
-def _detail(text: str, error: int, verify_error: int, depth: int) -> str:
+def _detail(text: str, error: int, verify_error: int, depth: int, der: bytes) -> str:
+    """What the word alone does not say: the system's reason, which certificate of the chain, which issuer."""
     if error:
         reason = os.strerror(error)
         reason = reason[0].lower() + reason[1:]
         return f"{text}: {reason}" if text else reason
+    if verify_error == NO_ISSUER and depth == 0:
+        return f"issuer {describe(der).get('client_cert_issuer', 'unknown')} not found"
     return f"{text}, certificate at depth {depth}" if verify_error and depth else text

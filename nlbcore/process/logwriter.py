@@ -1,7 +1,7 @@
 """The log writer: drains every worker's log ring into the access log and the event log.
 
-Started by the supervisor with fork and **exec**, so it has no key in its memory: it parses what strangers sent. It ends
-when its control pipe does, after a last look at the rings. What cannot be written (the reader is gone, the disk is full)
+Started by the supervisor with fork and **exec**, so it has no key in its memory: it parses what strangers sent. It says
+that it is ready on its control socket, and ends when that does, after a last look at the rings. What cannot be written (the reader is gone, the disk is full)
 is lost and counted; the balancer goes on.
 """
 
@@ -39,7 +39,7 @@ class Orders:
     Attributes:
         segment: the segment's memfd
         eventfd: becomes readable when a worker has written and the log writer sleeps
-        control: a pipe; its end is the order to finish
+        control: a socket; a byte on it says that we are ready, its end is the order to finish
         access: the access log, -1 for none
         events: the event log
         level: least severe event that is written
@@ -73,7 +73,8 @@ class LogWriter:
         self.failed = False
 
     def run(self) -> None:
-        """Until the control pipe ends."""
+        """Until the control socket ends."""
+        os.write(self.orders.control, b"R")
         with selectors.DefaultSelector() as selector:
             selector.register(self.orders.control, selectors.EVENT_READ)
             selector.register(self.orders.eventfd, selectors.EVENT_READ)

@@ -1,9 +1,9 @@
 """The supervisor: starts everything, waits, stops everything. One thread; it never reads what a client sent.
 
-Before the fork: findings are printed, listening sockets bound, the segment and the blank front contexts made, the log
-writer executed, the heap frozen. After the fork the worker has its channel and the supervisor the other end; generation
-1 goes to it as a sealed memfd by PREPARE and COMMIT. A signal handler only queues (through the wakeup descriptor); the
-work is done by the main loop in methods named after the signal.
+Before the fork: what is doubtful in the configuration is logged, listening sockets are bound, the segment and the blank
+front contexts made, the log writer executed, the heap frozen. After the fork the worker has its channel and the
+supervisor the other end; generation 1 goes to it as a sealed memfd by PREPARE and COMMIT. A signal handler only queues
+(through the wakeup descriptor); the work is done by the main loop in methods named after the signal.
 
 A worker that ends unasked stops the balancer with exit status 1: an honest end, until workers are started again.
 """
@@ -37,8 +37,10 @@ from nlbcore.segment import LISTENERS, SERVERS, Segment
 from nlbcore.tls.context import blank
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import FrameType
 
+    from nlbcore.config.finding import Finding
     from nlbcore.config.model import Config
     from nlbcore.tls.material import Material
 
@@ -71,18 +73,19 @@ def run(path: Path) -> int:
         StartError: an address cannot be bound, a log not opened, a worker not started
     """
     rehearsal = rehearse(path)
-    for finding in rehearsal.findings:
-        print(finding, file=sys.stderr)
     if rehearsal.loaded.config is None or rehearsal.material is None:
+        for finding in rehearsal.findings:
+            print(finding, file=sys.stderr)
         raise ConfigError(f"{path}: not started, the configuration has errors", rehearsal.findings)
-    return Supervisor(rehearsal.loaded.config, rehearsal.material).run()
+    return Supervisor(rehearsal.loaded.config, rehearsal.material, rehearsal.warnings).run()
 
 
 class Supervisor:
     """Everything that one `nlb run` holds."""
 
-    def __init__(self, config: Config, material: Material) -> None:
+    def __init__(self, config: Config, material: Material, warnings: Iterable[Finding] = ()) -> None:
         self.config = config
+        self.warnings = warnings
         self.rows = Rows.number(config)
         self.snapshot = Snapshot(1, config, material, self.rows)
         self.processes: list[Process] = []
@@ -112,6 +115,9 @@ class Supervisor:
         if len(self.rows.listeners) > LISTENERS or len(self.rows.servers) > SERVERS:
             raise StartError(f"more than {LISTENERS} listeners or {SERVERS} servers")
         self.events = EventLog(_open_log(self.config.log.file), self.config.log.level)
+        for finding in self.warnings:
+            place = f"{finding.file}:{finding.line}:{finding.column}" if finding.line else finding.file
+            self.events.event("warning", "configuration", at=place, key=finding.key, message=finding.message)
         self.access = -1 if self.config.log.access == "off" else _open_log(self.config.log.access)
         _raise_descriptor_limit()
         for name, listener in self.config.listeners.items():
@@ -131,6 +137,7 @@ class Supervisor:
         for command, answer in (("PREPARE", "READY"), ("COMMIT", "DONE")):
             for process in self.processes:
                 self._order(process, command, answer)
+        self._await_logwriter()
         for process in self.processes:
             self.selector.register(process.channel, selectors.EVENT_READ, process)
         self.events.event(
@@ -147,12 +154,22 @@ class Supervisor:
         self.selector.register(read, selectors.EVENT_READ)
 
     def _start_logwriter(self) -> None:
-        control, self.control = os.pipe2(os.O_CLOEXEC)
-        orders = Orders(
-            self.segment.fd, self.eventfd, control, self.access, self.events.fd, self.config.log.level
-        )
-        self.logwriter = subprocess.Popen(orders.command(), pass_fds=orders.inherited, stdin=subprocess.DEVNULL)  # noqa: S603
-        os.close(control)
+        """Start it; `_await_logwriter()` hears from it when it is ready to write."""
+        self.control, theirs = socket.socketpair()
+        with theirs:
+            orders = Orders(
+                self.segment.fd, self.eventfd, theirs.fileno(), self.access, self.events.fd, self.config.log.level
+            )
+            self.logwriter = subprocess.Popen(orders.command(), pass_fds=orders.inherited, stdin=subprocess.DEVNULL)  # noqa: S603
+
+    def _await_logwriter(self) -> None:
+        self.control.settimeout(START_TIMEOUT)
+        try:
+            ready = self.control.recv(1)
+        except TimeoutError:
+            ready = b""
+        if not ready:
+            raise StartError("the log writer did not start; what it printed stands above")
 
     def _start_worker(self, slot: int) -> None:
         ours, theirs = Channel.pair()
@@ -171,7 +188,7 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             self.selector.close()
             ours.close()
-            os.close(self.control)
+            self.control.close()
             for process in self.processes:
                 process.channel.close()
             worker.main(inheritance)
@@ -249,7 +266,7 @@ class Supervisor:
                 self._stop_now()
         if self.logwriter is not None and self.logwriter.poll() is not None:
             self.events.event("error", "log_writer_died", status=self.logwriter.returncode)
-            os.close(self.control)
+            self.control.close()
             self._start_logwriter()
 
     def _on_message(self, process: Process) -> None:
@@ -308,7 +325,7 @@ class Supervisor:
                     Path(endpoint.path).unlink(missing_ok=True)
         if self.logwriter is not None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            os.close(self.control)
+            self.control.close()
             self.logwriter.wait()
 
 

@@ -239,14 +239,16 @@ def _read(name: Path) -> tuple[bytes, os.stat_result]:
         raise BadFile("may not be read", "run as the user that nlb runs as") from None
     except OSError as error:
         raise BadFile((error.strerror or "cannot be read").lower()) from None
-    with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor, not a path
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise BadFile("is a folder" if stat.S_ISDIR(status.st_mode) else "is no regular file")
-        try:
+        with open(descriptor, "rb", closefd=False) as stream:
             data = stream.read(MAX_BYTES + 1)
-        except OSError as error:
-            raise BadFile((error.strerror or "cannot be read").lower()) from None
+    except OSError as error:
+        raise BadFile((error.strerror or "cannot be read").lower()) from None
+    finally:
+        os.close(descriptor)
     if len(data) > MAX_BYTES:
         raise BadFile(f"is larger than {MAX_BYTES // 1024 // 1024} MB")
     if not data.strip():

@@ -12,7 +12,7 @@ import socket
 import struct
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from tests.support.waiting import wait_until
 
@@ -176,7 +176,7 @@ class Backend:
             thread.join(10)
             assert not thread.is_alive(), "a server's connection does not end"
 
-    def __enter__(self) -> Backend:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

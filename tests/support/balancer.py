@@ -128,7 +128,7 @@ class AccessLog:
     def wait_count(self, count: int, timeout: float = 5.0, *, since: int = 0, **fields: Any) -> list[Line]:
         """Wait for exactly or more than `count` such lines."""
         return wait_until(
-            lambda: found if len(found := self.find(None, since=since, **fields)) >= count else None,
+            lambda: found if len(found := self.find(None, since=since, **fields)) >= count else [],
             lambda: f"{count} lines with {fields}, got {len(self.find(None, since=since, **fields))}",
             timeout,
         )
@@ -169,6 +169,7 @@ class Balancer:
             self.path.write_text(to_toml(tables))
         self._prefix = prefix
         self._process: subprocess.Popen[bytes] | None = None
+        self._earlier_events = 0
         self._family: list[psutil.Process] = []
         self._descriptors: dict[int, int] = {}
         self.expected_stderr: Callable[[str], bool] = lambda text: text == ""
@@ -177,6 +178,7 @@ class Balancer:
 
     def launch(self) -> Balancer:
         """Start the program without waiting for it to be ready."""
+        self._family, self._earlier_events = [], len(self.events())
         with self.stdout_path.open("wb") as stdout, self.stderr_path.open("wb") as stderr:
             self._process = subprocess.Popen(
                 [*self._prefix, NLB, "run", "-c", self.path],
@@ -341,7 +343,7 @@ class Balancer:
 
     def _is_ready(self) -> bool:
         assert self.exit_code is None, f"nlb ended before it was ready\n{self.describe()}"
-        return any(" ready " in f"{line} " for line in self.events())
+        return any(" ready " in f"{line} " for line in self.events()[self._earlier_events :])
 
     def _titles(self) -> list[str]:
         return [_title(process) for process in self.processes()]

@@ -179,7 +179,7 @@ class Authority:
         private = new_key(key) if isinstance(key, str) else key
         builder = (
             x509.CertificateBuilder()
-            .subject_name(subject or x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]))
+            .subject_name(_common_name(common_name) if subject is None else subject)
             .issuer_name(self.name)
             .public_key(private.public_key())
             .serial_number(x509.random_serial_number())
@@ -309,6 +309,10 @@ def _usage(*, ca: bool) -> x509.KeyUsage:
 
 def _authority_key(authority: Authority) -> x509.AuthorityKeyIdentifier:
     return x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
+
+
+def _common_name(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
 def _general_name(name: str) -> x509.GeneralName:

@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 import tomllib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -80,11 +80,38 @@ def test_client_echo_and_clean_end(server: TlsServer, pki: Pki, version: ssl.TLS
         assert client.read_to_end() == (b"", CLOSE_NOTIFY)
 
 
+def test_server_ends_first(pki: Pki, version: ssl.TLSVersion) -> None:
+    """The server's close_notify is seen while our own direction goes on."""
+    got = bytearray()
+
+    def serve(tls: ssl.SSLSocket) -> None:
+        tls.sendall(b"farewell")
+        with contextlib.suppress(TimeoutError):
+            tls.settimeout(0.1)
+            tls.unwrap()  # waits for the client's close_notify, which comes later
+        tls.settimeout(5)
+        with contextlib.suppress(ssl.SSLZeroReturnError):
+            while data := tls.recv(100):
+                got.extend(data)
+
+    with (
+        TlsServer(pki, serve) as server,
+        TlsClient(server.port, client_context(pki.root.path, version, pki.client)) as client,
+    ):
+        assert client.handshake().read_to_end() == (b"farewell", CLOSE_NOTIFY)
+        time.sleep(0.2)
+        client.send(b"still here")
+        client.close_notify()
+        server.wait_finished()
+    assert bytes(got) == b"still here"
+
+
 def test_client_dribbles(server: TlsServer, pki: Pki, version: ssl.TLSVersion) -> None:
     """One-byte segments and one-byte records are the same handshake."""
-    for options in ({"chop": 1}, {"split_records": True}):
+    cases: list[dict[str, Any]] = [{"chop": 1}, {"split_records": True}]
+    for options in cases:
         context = client_context(pki.root.path, version, pki.client)
-        with TlsClient(server.port, context, **options) as client:  # type: ignore[arg-type]
+        with TlsClient(server.port, context, **options) as client:
             client.handshake().ping()
 
 

@@ -217,7 +217,7 @@ class TlsClient:
         while not self._plain:
             if self.end == CLOSE_NOTIFY:
                 return b""
-            if not self._decrypt():
+            if not self._decrypt() and self.end != CLOSE_NOTIFY:
                 self._wait_readable(deadline)
         piece = bytes(self._plain[:size])
         del self._plain[:size]
@@ -266,7 +266,7 @@ class TlsClient:
             self._try_send()
             readable, _, _ = select.select(
                 [self.sock] if self.end is None else [],
-                [self.sock] if self._pending else [],
+                [self.sock] if sending or self._pending else [],
                 [],
                 max(0.0, deadline - time.monotonic()),
             )
@@ -430,14 +430,14 @@ def refusal(client: TlsClient, timeout: float = TIMEOUT) -> str:
     """Try to handshake and to read; the balancer must not let this client in.
 
     Returns:
-        The alert ("TLSV1_ALERT_UNKNOWN_CA"), "eof" or "reset". In TLS 1.3 a client believes it is connected before its
-        certificate has been looked at, so only the first read tells.
+        The alert ("TLSV1_ALERT_UNKNOWN_CA"; "ALERT" where Python has no name for it), "eof" or "reset". In TLS 1.3 a
+        client believes it is connected before its certificate has been looked at, so only the first read tells.
     """
     try:
         client.handshake(timeout)
         data = client.recv(timeout=timeout)
     except ssl.SSLError as error:
-        return str(error.reason)
+        return error.reason or "ALERT"
     except Ended as ended:
         return ended.how
     finally:

@@ -22,7 +22,10 @@ def test_one_version() -> None:
 
 
 def test_lower_bounds_only() -> None:
-    for one in (*PROJECT["dependencies"], *(name for extra in PROJECT["optional-dependencies"].values() for name in extra)):
+    for one in (
+        *PROJECT["dependencies"],
+        *(name for extra in PROJECT["optional-dependencies"].values() for name in extra),
+    ):
         assert ">=" in one, one
         assert "<" not in one, f"{one}: an upper bound keeps users from the next OpenSSL fix"
         assert "==" not in one, one

@@ -55,7 +55,11 @@ GOOD = {
         "from nlbcore.errors import NlbError, \\\n    StartError",
     ],
     "pool/schedulers.pyx": ["from nlbcore.engine.hooks cimport Route"],
-    "tls/context.py": ["from nlbcore.config.model import Config", "from nlbcore.config import finding", "import OpenSSL"],
+    "tls/context.py": [
+        "from nlbcore.config.model import Config",
+        "from nlbcore.config import finding",
+        "import OpenSSL",
+    ],
     "observe/log.py": ["from nlbcore.engine import counters", "from nlbcore import __version__"],
     "process/worker.py": ["from nlbcore.engine import engine", "from nlbcore.config.load import load"],
     "../cli/nlbcli/run.py": ["from nlbcore.process.supervisor import serve", "import nlbcli.main"],
@@ -75,7 +79,9 @@ def test_an_import_upwards_is_found(tmp_path: Path, path: str, text: str) -> Non
     found = check_layers.check(tmp_path)
     assert len(found) == 1, found
     name = path.removeprefix("../") if path.startswith("..") else f"nlbcore/{path}"
-    line = 1 + next(number for number, line in enumerate(text.split("\n")) if "import" in line and "segment" not in line)
+    line = 1 + next(
+        number for number, line in enumerate(text.split("\n")) if "import" in line and "segment" not in line
+    )
     assert found[0].startswith(f"{name}:{line}: ")
 
 

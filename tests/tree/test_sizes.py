@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -37,16 +38,19 @@ def _functions(lines: list[str]) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("path", sources(*FILE_LIMIT), ids=str)
-def test_size(path) -> None:
+def test_size(path: Path) -> None:
     lines = (ROOT / path).read_text().splitlines()
     if len(lines) > FILE_LIMIT[path.suffix]:
         assert REASON.search("\n".join(lines[:TOP])), f"{path}: {len(lines)} lines, and its top does not say why"
     for first, last in _functions(lines):
         if last - first + 1 > FUNCTION_LIMIT:
             head = "\n".join(lines[max(first - 3, 0) : first + TOP])
-            assert REASON.search(head), f"{path}:{first + 1}: a function of {last - first + 1} lines that does not say why"
+            assert REASON.search(head), (
+                f"{path}:{first + 1}: a function of {last - first + 1} lines that does not say why"
+            )
 
 
 def test_the_ruler() -> None:
-    text = "def f(\n    a,\n) -> int:\n    return 1\n\n\ncdef int g(int a) noexcept nogil:\n    if a:\n        return 1\n\n    return 2\n\ncdef int *t = &x\n"
-    assert _functions(text.splitlines()) == [(0, 3), (6, 10)]
+    python = "def f(\n    a,\n) -> int:\n    return 1\n\n\n"
+    cython = "cdef int g(int a) noexcept nogil:\n    if a:\n        return 1\n\n    return 2\n\ncdef int *t = &x\n"
+    assert _functions((python + cython).splitlines()) == [(0, 3), (6, 10)]

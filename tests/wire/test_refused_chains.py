@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography import x509
 
 from tests.support.balancer import Balancer, server_group, tls_listener
 from tests.support.certs import Authority
@@ -80,7 +81,12 @@ def _ca_as_client(pki: Pki) -> Issued:
     return pki.root.client("ca-client", is_ca=True)
 
 
-@pytest.mark.parametrize("make", [_issued_by_a_leaf, _path_length, _ca_as_client])
+def _nameless(pki: Pki) -> Issued:
+    """Neither a subject nor a subjectAltName."""
+    return pki.root.client("nameless", subject=x509.Name([]))
+
+
+@pytest.mark.parametrize("make", [_issued_by_a_leaf, _path_length, _ca_as_client, _nameless])
 def test_never_accepted(
     balancer: Balancer, backend: Backend, pki: Pki, version: ssl.TLSVersion, make: Callable[[Pki], Issued]
 ) -> None:

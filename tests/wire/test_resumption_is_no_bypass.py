@@ -39,7 +39,7 @@ def balancer(balancer_for: Callable[..., Balancer], backend: Backend, pki: Pki, 
     """Listeners that differ only in whom they let in."""
 
     def listener(**keys: Any) -> dict[str, object]:
-        return tls_listener(pki.server, other_server, **keys)  # type: ignore[arg-type]
+        return tls_listener(pki.server, other_server, **keys)
 
     return balancer_for(
         {
@@ -145,13 +145,17 @@ def test_same_policy_on_another_listener(balancer: Balancer, pki: Pki, version: 
 
 
 def test_at_another_server_name(balancer: Balancer, pki: Pki, version: ssl.TLSVersion) -> None:
-    """Within one listener the policy is one: resumed or not, the line names the client, proven."""
+    """Within one listener the policy is one: resumed or not, the line names the client, proven.
+
+    (The name a resumed TLS 1.2 connection asked for cannot be seen: OpenSSL gives the session's.)
+    """
     context = client_context(None, version, pki.client)
     session = obtain(balancer, "root", context)
     with TlsClient(balancer.port("root"), context, session=session, server_name="other.example.com") as client:
         client.handshake().ping()
     line = balancer.line(client)
-    assert line["domain_name"] == "other.example.com"
+    if version == TLS13 or not client.resumed:
+        assert line["domain_name"] == "other.example.com"
     assert line["client_cert_proven"] is True
     assert line["client_cert_sha256"].replace(":", "").lower() == pki.client.sha256
 
@@ -159,7 +163,7 @@ def test_at_another_server_name(balancer: Balancer, pki: Pki, version: ssl.TLSVe
 def test_at_an_unknown_server_name(balancer: Balancer, backend: Backend, pki: Pki, version: ssl.TLSVersion) -> None:
     """`strict_sni` holds for a ticket too."""
     context = client_context(None, version, pki.client)
-    session = obtain(balancer, "strict", context)
+    session = obtain(balancer, "strict", context, sure=version == TLS13)  # TLS 1.2 may give no tickets here, to be safe
     backend.forget()
     client = TlsClient(balancer.port("strict"), context, session=session, server_name="unknown.example.net")
     refusal(client)

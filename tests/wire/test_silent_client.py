@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,8 @@ def test_no_byte_at_all(balancer: Balancer, backend: Backend) -> None:
     backend.forget()
     with connect(balancer.port()) as sock:
         start = time.monotonic()
-        assert sock.recv(1) == b""
+        with contextlib.suppress(ConnectionResetError):
+            assert sock.recv(1) == b""
         assert LIMIT * 0.8 < time.monotonic() - start < LIMIT + 2
         assert balancer.line(sock)["termination"] == "handshake_timeout"
     assert backend.accepted == 0

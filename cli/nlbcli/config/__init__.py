@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import rich_click as click
-
 from nlbcli.main import LazyGroup
 
 
@@ -17,6 +15,4 @@ class ConfigGroup(LazyGroup):
     }
 
 
-@click.group("config", cls=ConfigGroup)
-def command() -> None:
-    """Write a sample configuration, show the one in force, print its schema."""
+command = ConfigGroup(name="config", help="Write a sample configuration, show the one in force, print its schema.")

@@ -24,6 +24,8 @@ def command(path: Path, *, as_json: bool) -> None:
 
     loaded = load(path)
     if loaded.config is None:
+        for finding in loaded.findings:
+            click.echo(str(finding), err=True)
         raise ConfigError(f"{path} cannot be used", loaded.findings)
     shown = effective(loaded.config)
     click.echo(json.dumps(shown, indent=2, ensure_ascii=False) if as_json else as_toml(shown).rstrip("\n"))

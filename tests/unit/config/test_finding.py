@@ -27,7 +27,9 @@ def test_order_is_that_of_the_file_and_nothing_is_said_twice() -> None:
 
 def test_key_text() -> None:
     assert key_text(()) == ""
-    assert key_text(("listeners", "web", "certificates", 0, "private_key")) == "listeners.web.certificates[0].private_key"
+    assert (
+        key_text(("listeners", "web", "certificates", 0, "private_key")) == "listeners.web.certificates[0].private_key"
+    )
     assert key_text(("listeners", "my web", "é")) == 'listeners."my web"."é"'
 
 

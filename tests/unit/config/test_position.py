@@ -17,7 +17,7 @@ KEYS = st.one_of(
     st.text("aé日😀. \t\"'=#[]", max_size=4),
 )
 SCALARS = st.one_of(
-    st.integers(-99, 99), st.booleans(), st.text("aé日😀 #=\"\\[]{},.", max_size=5), st.floats(allow_nan=False, width=16)
+    st.integers(-99, 99), st.booleans(), st.text('aé日😀 #="\\[]{},.', max_size=5), st.floats(allow_nan=False, width=16)
 )
 VALUES = st.recursive(
     SCALARS,
@@ -112,7 +112,9 @@ class Writer:
             self.gap("\n", " # 日\n", "\n\n")
 
 
-@given(st.data(), TABLES, st.dictionaries(KEYS, st.one_of(TABLES, st.lists(TABLES, min_size=1, max_size=3)), max_size=3))
+@given(
+    st.data(), TABLES, st.dictionaries(KEYS, st.one_of(TABLES, st.lists(TABLES, min_size=1, max_size=3)), max_size=3)
+)
 def test_positions_of_any_file(data: st.DataObject, top: dict[str, Any], sections: dict[str, Any]) -> None:
     writer = Writer(data.draw)
     top = {name: value for name, value in top.items() if name not in sections}
@@ -176,10 +178,12 @@ def test_what_is_not_in_the_file_is_placed_at_the_nearest_table() -> None:
         ("a = 1\nb = 2\na = 3\n", ("a",), (3, 1), (1, 1)),
         ("[x]\na = 1\n[x.y]\n[x]\n", ("x",), (4, 2), (1, 2)),
         ("[x]\na.b = 1\na.b = 2\n", ("x", "a", "b"), (3, 1), (2, 3)),
-        ("x = { \"é\" = 1, \"é\" = 2 }\n", ("x", "é"), (1, 16), (1, 7)),
+        ('x = { "é" = 1, "é" = 2 }\n', ("x", "é"), (1, 16), (1, 7)),
     ],
 )
-def test_what_is_defined_twice(text: str, path: tuple[str, ...], place: tuple[int, int], first: tuple[int, int]) -> None:
+def test_what_is_defined_twice(
+    text: str, path: tuple[str, ...], place: tuple[int, int], first: tuple[int, int]
+) -> None:
     with pytest.raises(tomllib.TOMLDecodeError):
         tomllib.loads(text)
     assert Positions(text).repeated == [(path, place, first)]

@@ -1,0 +1,1 @@
+"""Tests of the command, as users run it: the installed `nlb` as a subprocess."""

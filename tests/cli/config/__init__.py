@@ -1,0 +1,1 @@
+"""Tests of `nlb config ...`, one file per command."""

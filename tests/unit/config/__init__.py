@@ -1,0 +1,1 @@
+"""Tests of `nlbcore.config`, one file per module."""

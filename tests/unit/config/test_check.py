@@ -1,0 +1,151 @@
+"""What only the whole file can tell: references, clashes, what is missing, what has no effect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nlbcore.config.check import check
+from nlbcore.config.load import load
+
+PAIR = 'certificates = [{ certificate = "c", private_key = "k" }]'
+LISTENER = f'[listeners.web]\nbind = "127.0.0.1:443"\nserver_group = "app"\n{PAIR}\n'
+GROUP = '[server_groups.app]\nservers = [{ address = "10.0.0.1:80" }]\n'
+
+
+def checked(folder: Path, text: str) -> list[str]:
+    path = folder / "nlb.toml"
+    path.write_text(text)
+    return [str(finding).removeprefix(f"{path}:").strip() for finding in check(load(path))]
+
+
+def test_nothing_to_say(tmp_path: Path) -> None:
+    assert checked(tmp_path, LISTENER + GROUP) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ["error: there is no listener (`nlb config init` writes a sample)"]),
+        (
+            LISTENER + GROUP.replace("app", "api"),
+            ['3:16: error: listeners.web.server_group: there is no [server_groups.app] (did you mean "api"?)'],
+        ),
+        (LISTENER, ["3:16: error: listeners.web.server_group: there is no [server_groups.app]"]),
+        (
+            LISTENER + GROUP + '[server_groups.old]\nservers = [{ address = "10.0.0.2:80" }]\n',
+            ["7:16: warning: server_groups.old: no listener uses this server group"],
+        ),
+        (
+            LISTENER.replace(PAIR, "") + GROUP,
+            [
+                (
+                    '1:12: error: listeners.web: protocol = "TCPSSL" needs a certificate '
+                    "(add [[listeners.web.certificates]])"
+                )
+            ],
+        ),
+        (
+            LISTENER.replace(PAIR, 'protocol = "TCP"\nsession_tickets = true\nclient_auth = {}\nidle_timeout = 60')
+            + GROUP,
+            [
+                '5:19: error: listeners.web.session_tickets: has no meaning with protocol = "TCP"',
+                '6:15: error: listeners.web.client_auth: has no meaning with protocol = "TCP"',
+            ],
+        ),
+        (
+            LISTENER + 'client_auth = { mode = "required" }\n' + GROUP,
+            [
+                '5:24: error: listeners.web.client_auth.mode: mode = "required" needs `ca` (as in ca = ["certs/root.crt"])'
+            ],
+        ),
+        (
+            LISTENER + '[listeners.web.client_auth]\nca = "root.crt"\n' + GROUP,
+            [
+                (
+                    '6:6: warning: listeners.web.client_auth.ca: has no effect while mode = "off" '
+                    '(mode = "required" turns it on)'
+                )
+            ],
+        ),
+        (
+            LISTENER + "[server_groups.app]\nservers = []\n",
+            ['5:16: error: server_groups.app: has no servers (as in servers = [{ address = "10.0.0.1:80" }])'],
+        ),
+        (
+            LISTENER + GROUP.replace(" }", ", weight = 0 }"),
+            ["6:11: warning: server_groups.app.servers: every server has weight 0: no connection can be served"],
+        ),
+        (
+            LISTENER
+            + '[server_groups.app]\nservers = [\n { address = "10.0.0.1:80" },\n { address = "10.0.0.1:80" },\n'
+            ' { address = "10.0.0.1:80", name = "b" },\n { address = "10.0.0.2:80", name = "b" },\n]\n',
+            [
+                (
+                    "8:14: error: server_groups.app.servers[1].address: servers[0] has the name 10.0.0.1:80 too "
+                    "(give one of them a `name`)"
+                ),
+                "9:14: warning: server_groups.app.servers[2].address: 10.0.0.1:80 is servers[0] too; it gets both shares",
+                "10:36: error: server_groups.app.servers[3].name: servers[2] has the name b too",
+            ],
+        ),
+    ],
+    ids=range(11),
+)
+def test_findings(tmp_path: Path, text: str, expected: list[str]) -> None:
+    assert checked(tmp_path, text) == expected
+
+
+def binds(folder: Path, first: str, second: str) -> list[str]:
+    other = LISTENER.replace("listeners.web", "listeners.two").replace('"127.0.0.1:443"', second)
+    return checked(folder, LISTENER.replace('"127.0.0.1:443"', first) + other + GROUP)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:443", "[::1]:443", "unix:/run/x"])
+def test_one_address_cannot_be_bound_twice(tmp_path: Path, address: str) -> None:
+    assert binds(tmp_path, f'"{address}"', f'["10.0.0.1:1", "{address}"]') == [
+        f"6:23: error: listeners.two.bind[1]: {address} is already bound by [listeners.web]"
+    ]
+    assert binds(tmp_path, f'["{address}", "{address}"]', '"10.0.0.1:1"') == [
+        f"2:{13 + len(address)}: error: listeners.web.bind[1]: {address} is already in this list"
+    ]
+
+
+def test_the_same_address_in_another_spelling(tmp_path: Path) -> None:
+    assert len(binds(tmp_path, '"[::1]:443"', '"[0:0::1]:443"')) == 1
+    assert len(binds(tmp_path, '"unix:run"', f'"unix:{tmp_path}/run"')) == 1
+
+
+def test_a_wildcard_covers_other_addresses_of_its_port(tmp_path: Path) -> None:
+    assert binds(tmp_path, '"0.0.0.0:443"', '"127.0.0.1:443"') == [
+        "6:8: warning: listeners.two.bind: 0.0.0.0:443 of [listeners.web] covers 127.0.0.1:443 too; the exact address wins"
+    ]
+    assert binds(tmp_path, '"0.0.0.0:443"', '"127.0.0.1:444"') == []
+    assert binds(tmp_path, '["0.0.0.0:443", "[::]:443"]', '"[::1]:444"') == []
+    assert binds(tmp_path, '"0.0.0.0:443"', '"[::1]:443"') == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LISTENER.replace("certificates", "certificate") + GROUP,  # the misspelt key explains the missing certificate
+        LISTENER + 'client_auth = { mode = "required", cas = "x" }\n' + GROUP,
+        LISTENER + GROUP.replace("servers =", "serves ="),
+        LISTENER + GROUP + "[server_groups.old]\nservers = 5\n[listeners.x]\nserver_group = 5\nbind = 5\n" + PAIR,
+        'listeners = "x"\n',
+    ],
+)
+def test_what_is_broken_is_not_reported_as_missing_too(tmp_path: Path, text: str) -> None:
+    assert checked(tmp_path, text) == []
+
+
+def test_the_rest_of_a_broken_file_is_checked(tmp_path: Path) -> None:
+    text = LISTENER.replace('"127.0.0.1:443"', "443").replace('"app"', '"ap"') + GROUP + "title = 1\n"
+    assert checked(tmp_path, text) == [
+        '3:16: error: listeners.web.server_group: there is no [server_groups.ap] (did you mean "app"?)'
+    ]
+
+
+def test_no_model_no_findings(tmp_path: Path) -> None:
+    assert checked(tmp_path, "a =") == []

@@ -1,0 +1,205 @@
+"""The model: defaults of the interface, ranges, types, frozen; what is not built is neither a key nor unknown."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from nlbcore.address import Endpoint
+from nlbcore.config.model import Config, Listener, Log, Server, format_seconds
+
+LISTENER = {"bind": "127.0.0.1:443", "server_group": "app"}
+
+
+def listener(**keys: Any) -> Listener:
+    return Listener.model_validate({**LISTENER, **keys}, context={"base": Path("/etc/nlb")})
+
+
+def problem(model: Any, **keys: Any) -> dict[str, Any]:
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(keys)
+    (error,) = caught.value.errors()
+    return dict(error)
+
+
+def test_defaults_are_those_of_the_interface() -> None:
+    config = Config.model_validate({})
+    assert config.node.name == socket.gethostname()
+    assert (config.node.shutdown_delay, config.node.drain_timeout) == (0.0, 300.0)
+    assert (config.log.level, config.log.file, config.log.access) == ("info", "stderr", "stdout")
+    one = listener()
+    assert one.bind == (Endpoint("127.0.0.1", 443),)
+    assert one.protocol == "TCPSSL"
+    assert one.security_policy == "tls_cipher_policy_1_2_strict_with_1_3"
+    assert one.alpn_policy is None
+    assert (one.idle_timeout, one.handshake_timeout, one.half_close_timeout) == (900.0, 10.0, 300.0)
+    assert (one.max_handshakes, one.cps, one.max_connections) == (4096, 0, 0)
+    assert (one.session_tickets, one.session_ticket_lifetime) == (True, 300.0)
+    assert (one.on_truncated, one.strict_sni, one.certificates) == ("close", False, ())
+    auth = one.client_auth
+    assert (auth.mode, auth.ca, auth.depth, auth.advertise_ca_names) == ("off", (), 3, True)
+    group = Config.model_validate({"server_groups": {"app": {"servers": [{"address": "10.0.0.1:80"}]}}}).server_groups[
+        "app"
+    ]
+    assert (group.scheduler, group.connect_timeout) == ("wrr", 5.0)
+    assert group.servers == (Server(address=Endpoint("10.0.0.1", 80), name="10.0.0.1:80", weight=100),)
+
+
+def test_it_is_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        listener().cps = 5  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("10s", 10), ("15m", 900), ("0.25h", 900), ("900000ms", 900), ("10.5s", 10.5), (900, 900), (10.5, 10.5)],
+)
+def test_durations(written: object, seconds: float) -> None:
+    assert listener(idle_timeout=written).idle_timeout == seconds
+
+
+@pytest.mark.parametrize(
+    "written", ["", "10", "s", "10 s", "-5s", "1e2s", "10S", "10s\n", float("nan"), float("inf"), -1, "٣s"]
+)
+def test_no_durations(written: object) -> None:
+    assert problem(Listener, **LISTENER, idle_timeout=written)["type"] == "bad_value"
+
+
+@given(st.floats(0, 86400))
+def test_a_duration_is_printed_as_it_is_read(seconds: float) -> None:
+    again = (
+        Config.model_validate({"node": {"drain_timeout": format_seconds(seconds)}}) if "e" not in str(seconds) else None
+    )
+    assert again is None or again.node.drain_timeout == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("key", "low", "high"),
+    [
+        ("idle_timeout", 10, 900),
+        ("handshake_timeout", 1, 300),
+        ("half_close_timeout", 1, 86400),
+        ("session_ticket_lifetime", 1, 86400),
+        ("cps", 0, 1_000_000),
+        ("max_handshakes", 1, 1_000_000),
+        ("max_connections", 0, 100_000_000),
+    ],
+)
+def test_ranges(key: str, low: int, high: int) -> None:
+    for good in (low, high):
+        assert getattr(listener(**{key: good}), key) == good
+    for bad in (low - 1, high + 1):
+        assert problem(Listener, **LISTENER, **{key: bad})["loc"] == (key,)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("cps", "5"),
+        ("cps", 5.0),
+        ("cps", True),
+        ("session_tickets", 1),
+        ("session_tickets", "true"),
+        ("protocol", "tcp"),
+        ("idle_timeout", True),
+        ("server_group", 1),
+        ("certificates", "x"),
+        ("client_auth", []),
+        ("bind", 443),
+        ("bind", []),
+    ],
+)
+def test_nothing_is_converted(key: str, value: object) -> None:
+    assert problem(Listener, **{**LISTENER, key: value})["loc"] == (key,)
+
+
+def test_bind_takes_one_or_many() -> None:
+    assert listener(bind=["0.0.0.0:1", "[::]:1", "unix:run/x"]).bind == (
+        Endpoint("0.0.0.0", 1),
+        Endpoint("::", 1),
+        Endpoint(path="/etc/nlb/run/x"),
+    )
+    assert problem(Listener, **{**LISTENER, "bind": "systemd:web"})["type"] == "not_built"
+    assert "1 to 65535" in problem(Listener, **{**LISTENER, "bind": "127.0.0.1:0"})["msg"]
+
+
+def test_paths_are_relative_to_the_file() -> None:
+    one = listener(
+        certificates=[{"certificate": "a.crt", "private_key": "/keys/a.key"}],
+        client_auth={"ca": "root.crt", "mode": "required"},
+    )
+    assert one.certificates[0].certificate == Path("/etc/nlb/a.crt")
+    assert one.certificates[0].private_key == Path("/keys/a.key")
+    assert one.client_auth.ca == (Path("/etc/nlb/root.crt"),)
+
+
+@pytest.mark.parametrize("word", ["stdout", "stdrr", "off"])
+def test_a_bare_word_is_no_log_file(word: str) -> None:
+    assert "is neither" in problem(Log, file=word)["msg"]
+
+
+def test_log_files() -> None:
+    log = Log.model_validate({"file": "nlb.log", "access": "./off"}, context={"base": Path("/var/log")})
+    assert (log.file, log.access) == (Path("/var/log/nlb.log"), Path("/var/log/off"))
+    assert Log.model_validate({"access": "off"}).access == "off"
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "-a", "x" * 64, "é", "a\n"])
+def test_names_of_tables(name: str) -> None:
+    assert problem(Config, listeners={name: LISTENER})["loc"] == ("listeners", name, "[key]")
+
+
+@pytest.mark.parametrize("name", ["", "a b", 'a"b', "a=b", "x" * 129, "a\x1bb"])
+def test_names_of_servers(name: str) -> None:
+    assert problem(Server, address="10.0.0.1:80", name=name)["loc"] == ("name",)
+
+
+def test_schedulers_ignore_case() -> None:
+    assert Config.model_validate({"server_groups": {"a": {"scheduler": "Wrr"}}}).server_groups["a"].scheduler == "wrr"
+
+
+NOT_BUILT = [
+    ((), "security_policies"),
+    (("node",), "workers"),
+    (("node",), "control_socket"),
+    (("node",), "admin"),
+    (("node",), "user"),
+    (("listeners", "web"), "proxy_protocol"),
+    (("listeners", "web"), "proxy_protocol_tls"),
+    (("listeners", "web"), "accept_proxy_protocol_from"),
+    (("listeners", "web"), "max_connection_age"),
+    (("listeners", "web", "client_auth"), "crl"),
+    (("listeners", "web", "client_auth"), "crl_scope"),
+    (("listeners", "web", "client_auth"), "on_crl_overdue"),
+    (("listeners", "web", "client_auth"), "strict"),
+    (("listeners", "web", "client_auth"), "allow"),
+    (("listeners", "web", "client_auth"), "deny"),
+    (("listeners", "web", "client_auth"), "on_revoked"),
+    (("listeners", "web", "client_auth"), "on_expired"),
+    (("server_groups", "app"), "connection_drain"),
+    (("server_groups", "app"), "connection_drain_timeout"),
+    (("server_groups", "app"), "health_check"),
+    (("server_groups", "app", "servers", 0), "max_connections"),
+    (("server_groups", "app", "servers", 0), "backup"),
+]
+
+
+@pytest.mark.parametrize(("table", "key"), NOT_BUILT, ids=lambda part: str(part))
+def test_what_is_not_built_is_refused(table: tuple[str | int, ...], key: str) -> None:
+    document: dict[str, Any] = {
+        "node": {},
+        "listeners": {"web": {**LISTENER, "client_auth": {}}},
+        "server_groups": {"app": {"servers": [{"address": "10.0.0.1:80"}]}},
+    }
+    place: Any = document
+    for part in table:
+        place = place[part]
+    place[key] = {}
+    error = problem(Config, **document)
+    assert (error["type"], error["loc"]) == ("extra_forbidden", (*table, key))

@@ -1,0 +1,1 @@
+"""Tests of `nlbcore.process`, one file per module."""
