@@ -1,4 +1,4 @@
-"""The shared-memory segment: what the processes of a balancer tell each other without a message.
+r"""The shared-memory segment: what the processes of a balancer tell each other without a message.
 
 A memfd that the supervisor makes before it forks. Untouched pages cost nothing, so the capacities are fixed and large.
 

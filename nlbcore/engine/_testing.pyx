@@ -1,27 +1,47 @@
-"""The tests' door into the compiled code: each function runs one C function of the engine. Not in release builds."""
+"""The tests' door into the compiled code: each function runs one C function of the engine. Not in release builds.
+
+The timer wheel is the one module whose source is *included* instead of imported: so its variables are ours, and a test
+turns the clock instead of waiting for it.
+"""
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
+from nlbcore.engine cimport callbacks, counters
 from nlbcore.engine.buf cimport Buf, buf_free, buf_keep, buf_sane, buf_waiting
 from nlbcore.engine.callbacks cimport name_context, name_put
-from nlbcore.engine.der cimport der_is_authority
+from nlbcore.engine.der cimport der_has_alternative_name, der_is_authority
 from nlbcore.engine.identities cimport identity_count, identity_drop, identity_take
+from nlbcore.engine.journal cimport journal_access, journal_event, journal_wake
+from nlbcore.engine.linux.socket cimport AF_INET, AF_INET6, AF_UNIX, htons, sockaddr_in, sockaddr_in6
 from nlbcore.engine.listener cimport within_cps
-from nlbcore.engine.openssl cimport SSL_CTX, X509, word_of_error, word_of_verify
+from nlbcore.engine.loop cimport CLIENT, Event, loop_add, loop_close, loop_event, loop_open, loop_remove, loop_wait
+from nlbcore.engine.openssl cimport BIO, SSL, SSL_CTX, X509, ossl, word_of_error, word_of_verify
 from nlbcore.engine.plain cimport plain_ops
+from nlbcore.engine.relay cimport (
+    PUMP_AGAIN, PUMP_CLIENT_BROKEN, PUMP_DONE, PUMP_SERVER_BROKEN, PUMP_TRUNCATED, PUMP_WAIT, pump,
+)
 from nlbcore.engine.slab cimport (
-    HELLO, Identity, Listener, ServerName, Session, session_count, session_find, session_free, session_new,
+    HELLO, Identity, Listener, ServerName, Session, TRUNCATED_CLOSES, TRUNCATED_RESETS, session_at, session_count,
+    session_find, session_free, session_new,
 )
-from nlbcore.engine.timers cimport (
-    Timer, timer_clear, timer_set, timers_now, timers_pop, timers_reset, timers_update, timers_wait,
-)
+from nlbcore.engine.timers cimport Timer
+from nlbcore.engine.tls cimport tls_handshake, tls_ops, tls_rest, tls_start
 from nlbcore.engine.transport cimport Transport, transport_close, transport_init
+
+import socket
+
 from nlbcore.termination import word
+
+include "timers.pyx"
 
 
 def is_authority(bytes der):
     return der_is_authority(<const unsigned char *>der, <uint32_t>len(der))
+
+
+def has_alternative_name(bytes der):
+    return der_has_alternative_name(<const unsigned char *>der, <uint32_t>len(der))
 
 
 def verify_word(long result):
@@ -46,7 +66,7 @@ def find_name(dict names, bytes name):
         for text, number in names.items():
             key = text.encode()
             if name_put(&listener, key, <uint16_t>len(key), <SSL_CTX *><uintptr_t>number) != 0:
-                raise ValueError(text)
+                raise ValueError(f"{text} is too long")
         return <uintptr_t>name_context(&listener, name)
     finally:
         free(listener.names)
@@ -65,32 +85,59 @@ def identity(uintptr_t certificate):
     return result
 
 
-def admitted(uint32_t cps, int attempts):
-    """How many of so many connections at once a limit a second lets in."""
+cdef class Limit:
+    """A listener's limit of connections a second."""
+
     cdef Listener listener
-    cdef int i
-    cdef int count = 0
-    memset(&listener, 0, sizeof(listener))
-    listener.cps = cps
-    for i in range(attempts):
-        count += within_cps(&listener)
-    return count
+
+    def __cinit__(self, uint32_t cps):
+        memset(&self.listener, 0, sizeof(Listener))
+        self.listener.cps = cps
+
+    def admit(self, int attempts):
+        """How many of so many connections at once get in."""
+        cdef int i
+        cdef int count = 0
+        for i in range(attempts):
+            count += within_cps(&self.listener)
+        return count
+
+    def let_pass(self, uint64_t microseconds):
+        """As if so much time had passed."""
+        self.listener.cps_due -= microseconds
 
 
-def stale_events():
-    """Whether an event of a freed session finds nothing, also when its slot was given to a new one."""
-    cdef Session *s = session_new()
-    cdef uint32_t slot = s.slot
-    cdef uint32_t generation = s.generation
-    cdef uint32_t live = session_count()
-    s.state = HELLO
-    found = session_find(slot, generation) == s
-    session_free(s)
-    gone = session_find(slot, generation) == NULL
-    s = session_new()
-    reused = s.slot == slot and session_find(slot, generation) == NULL
-    session_free(s)
-    return found, gone, reused, session_count() == live - 1
+cdef class Slab:
+    """The slab of this process; sessions in it by slot number."""
+
+    def take(self):
+        """Slot and generation of a session in use."""
+        cdef Session *s = session_new()
+        s.state = HELLO
+        return s.slot, s.generation
+
+    def free(self, uint32_t slot):
+        session_free(session_at(slot))
+
+    def finds(self, uint32_t slot, uint32_t generation):
+        """Whether an event with this tag finds its session."""
+        cdef Session *s = session_find(slot, generation)
+        return s != NULL and s.slot == slot
+
+    def fresh(self, uint32_t slot):
+        """Whether a session just taken carries nothing of the one before it."""
+        cdef Session *s = session_at(slot)
+        return s.client.fd == -1 and s.server.fd == -1 and s.id == 0 and s.timer.due == 0
+
+    def soil(self, uint32_t slot, uint32_t generation):
+        """Leave traces of a connection, and put the generation forward."""
+        cdef Session *s = session_at(slot)
+        s.id = s.timer.due = 7
+        s.client.fd = s.server.fd = 1
+        s.generation = generation
+
+    def count(self):
+        return session_count()
 
 
 def keep_bytes(bytes data):
@@ -111,29 +158,35 @@ def keep_bytes(bytes data):
 
 
 cdef class Wheel:
-    """Numbered timers in the real wheel, on the real clock."""
+    """Numbered timers in a wheel of our own, on a clock that the test turns."""
 
     cdef Timer *timers
     cdef int count
 
-    def __cinit__(self, int count):
+    def __cinit__(self, int count, uint64_t start):
         self.timers = <Timer *>calloc(count, sizeof(Timer))
         self.count = count
         timers_reset()
+        self.turn(start)
+        set_reached(start // TICK)
 
     def __dealloc__(self):
         timers_reset()
         free(self.timers)
 
-    def now(self):
-        timers_update()
-        return timers_now()
+    def turn(self, uint64_t now):
+        """It is now `now` ms."""
+        global now_ms
+        now_ms = now
 
     def set(self, int number, uint64_t deadline):
         timer_set(&self.timers[number], deadline)
 
     def clear(self, int number):
         timer_clear(&self.timers[number])
+
+    def armed(self, int number):
+        return self.timers[number].due != 0
 
     def wait(self):
         return timers_wait()
@@ -142,7 +195,6 @@ cdef class Wheel:
         """The numbers of the timers that fire now."""
         cdef Timer *timer
         fired = []
-        timers_update()
         while True:
             timer = timers_pop()
             if timer == NULL:
@@ -150,18 +202,54 @@ cdef class Wheel:
             fired.append(timer - self.timers)
 
 
+cdef void set_reached(uint64_t tick) noexcept nogil:
+    global reached
+    reached = tick
+
+
+def clock_us():
+    return timers_clock_us()
+
+
+def updated_clock():
+    timers_update()
+    return timers_now()
+
+
 cdef class Pipe:
-    """A transport on a socket, its operations one by one. `tls` would need a handshake; this door is for plain."""
+    """A transport on a socket, its operations one by one.
+
+    Args:
+        fd: a non-blocking socket, which the Pipe owns
+        tls: addresses of the ``SSL`` and its two BIOs (the ``SSL`` is owned too); None for a plain transport
+    """
 
     cdef Transport t
 
-    def __cinit__(self, int fd):
+    def __cinit__(self, int fd, tls=None):
         transport_init(&self.t, fd, &plain_ops)
         self.t.readable = True
+        if tls is not None:
+            self.t.ops = &tls_ops
+            tls_start(&self.t, <SSL *><uintptr_t>tls[0], <BIO *><uintptr_t>tls[1], <BIO *><uintptr_t>tls[2])
 
-    def ready(self, bint readable=True, bint writable=True):
+    def __dealloc__(self):
+        transport_close(&self.t, False)
+
+    def ready(self, bint readable=True, bint writable=True, bint rdhup=False):
+        """What epoll would have said."""
         self.t.readable = readable
         self.t.writable = writable
+        self.t.rdhup = rdhup
+
+    def handshake(self):
+        """One step."""
+        return tls_handshake(&self.t)
+
+    def rest(self):
+        """Fresh BIOs; whether nothing is stretched now."""
+        tls_rest(&self.t)
+        return not self.t.stretched
 
     def read(self, int size):
         cdef bytearray into = bytearray(size)
@@ -180,8 +268,185 @@ cdef class Pipe:
     def backlog(self):
         return self.t.ops.backlog(&self.t)
 
+    def pending(self):
+        return bool(self.t.ops.pending(&self.t))
+
     def state(self):
-        return {"ended": self.t.ended, "clean": self.t.clean, "shut": self.t.shut, "error": self.t.error}
+        return {"ended": bool(self.t.ended), "clean": bool(self.t.clean), "shut": bool(self.t.shut),
+                "fin": bool(self.t.fin), "error": self.t.error, "ssl_error": self.t.ssl_error}
 
     def close(self, bint reset=False):
         transport_close(&self.t, reset)
+
+
+cdef class Pump:
+    """The relay between two plain transports, whose sockets it owns."""
+
+    cdef Session s
+    cdef Listener listener
+
+    def __cinit__(self, int client, int server, bint reset_truncated=False):
+        memset(&self.s, 0, sizeof(Session))
+        memset(&self.listener, 0, sizeof(Listener))
+        self.listener.on_truncated = TRUNCATED_RESETS if reset_truncated else TRUNCATED_CLOSES
+        self.s.listener = &self.listener
+        transport_init(&self.s.client, client, &plain_ops)
+        transport_init(&self.s.server, server, &plain_ops)
+
+    def __dealloc__(self):
+        transport_close(&self.s.client, False)
+        transport_close(&self.s.server, False)
+
+    def run(self):
+        """One round, with both sockets reported as ready."""
+        names = {PUMP_WAIT: "wait", PUMP_AGAIN: "again", PUMP_DONE: "done", PUMP_CLIENT_BROKEN: "client broken",
+                 PUMP_SERVER_BROKEN: "server broken", PUMP_TRUNCATED: "truncated"}
+        self.s.client.readable = self.s.client.writable = True
+        self.s.server.readable = self.s.server.writable = True
+        return names[pump(&self.s)]
+
+    def cut_off(self):
+        """The client has ended, and not in order."""
+        self.s.client.ended = True
+        self.s.client.clean = False
+
+    def state(self):
+        return {"received": self.s.received, "sent": self.s.sent, "ending": word(self.s.ending),
+                "up": self.s.server.ops.backlog(&self.s.server), "down": self.s.client.ops.backlog(&self.s.client)}
+
+
+cdef class Poller:
+    """The process's epoll instance."""
+
+    def __cinit__(self):
+        if loop_open() != 0:
+            raise OSError("epoll")
+
+    def close(self):
+        loop_close()
+
+    def add(self, int fd, uint32_t slot, uint32_t generation, bint edge=True):
+        return loop_add(fd, CLIENT, slot, generation, edge)
+
+    def remove(self, int fd):
+        loop_remove(fd)
+
+    def wait(self, int timeout):
+        """(slot, generation, flags) of each event."""
+        cdef Event event
+        cdef int i
+        found = []
+        for i in range(loop_wait(timeout)):
+            loop_event(i, &event)
+            assert event.kind == CLIENT
+            found.append((event.slot, event.generation, event.flags))
+        return found
+
+
+def block_address():
+    """Where this process counts."""
+    return <uintptr_t>counters.block
+
+
+def write_event(int level, bytes text):
+    journal_event(level, text)
+
+
+def wake(int eventfd):
+    journal_wake(eventfd)
+
+
+def write_access(dict fields, bytes der=b"", address=None, int family=AF_UNIX):
+    """The record of a plain connection: `fields` by the names in Session, and of its listener."""
+    cdef Session s
+    cdef Listener listener
+    cdef Identity holder
+    cdef bytes detail, packed
+    cdef sockaddr_in *v4 = <sockaddr_in *>&s.peer
+    cdef sockaddr_in6 *v6 = <sockaddr_in6 *>&s.peer
+    memset(&s, 0, sizeof(s))
+    memset(&listener, 0, sizeof(listener))
+    memset(&holder, 0, sizeof(holder))
+    s.listener = &listener
+    listener.row = fields.get("row", 0)
+    listener.group_row = fields.get("group_row", 0)
+    listener.generation = fields.get("generation", 0)
+    s.termination = fields.get("termination", 0)
+    s.id = fields.get("id", 0)
+    s.proven = fields.get("proven", 0)
+    s.verify_error = fields.get("verify_error", 0)
+    s.verify_depth = fields.get("verify_depth", 0)
+    s.detail_errno = fields.get("detail_errno", 0)
+    s.tries = fields.get("tries", 0)
+    s.server_row = fields.get("server_row", 0)
+    s.received = fields.get("received", 0)
+    s.sent = fields.get("sent", 0)
+    s.accepted = fields.get("accepted", 0)
+    s.handshaken = fields.get("handshaken", 0)
+    s.dialled = fields.get("dialled", 0)
+    s.connected = fields.get("connected", 0)
+    detail = fields.get("detail", b"")
+    if detail:
+        s.detail = detail
+    s.peer.ss_family = <unsigned short>family
+    if family == AF_INET:
+        v4.sin_port = htons(address[1])
+        packed = socket.inet_pton(AF_INET, address[0])
+        memcpy(&v4.sin_addr, <const char *>packed, 4)
+    elif family == AF_INET6:
+        v6.sin6_port = htons(address[1])
+        packed = socket.inet_pton(AF_INET6, address[0])
+        memcpy(&v6.sin6_addr, <const char *>packed, 16)
+    if der:
+        holder.der = <unsigned char *>der
+        holder.size = <unsigned int>len(der)
+        s.identity = &holder
+    journal_access(&s)
+
+
+cdef class Current:
+    """A connection that the C callbacks find, with the rules of its listener; see ``callbacks.pyx``."""
+
+    cdef Session s
+    cdef Listener listener
+    cdef object keep
+
+    def __cinit__(self, uintptr_t fallback=0, dict names=None, bint verify=False, bint tickets=True,
+                  bint strict_sni=False, bytes alpn=b""):
+        cdef uint32_t capacity = 8
+        cdef bytes key
+        memset(&self.s, 0, sizeof(Session))
+        memset(&self.listener, 0, sizeof(Listener))
+        names = names or {}
+        while capacity < 2 * len(names):
+            capacity *= 2
+        self.s.listener = &self.listener
+        self.keep = alpn
+        self.listener.names = <ServerName *>calloc(capacity, sizeof(ServerName))
+        self.listener.names_mask = capacity - 1
+        self.listener.fallback = <SSL_CTX *>fallback
+        self.listener.verify = verify
+        self.listener.tickets = tickets
+        self.listener.strict_sni = strict_sni
+        self.listener.alpn = <const unsigned char *><const char *>alpn
+        self.listener.alpn_size = <uint32_t>len(alpn)
+        for text, context in names.items():
+            key = text.encode()
+            assert name_put(&self.listener, key, <uint16_t>len(key), <SSL_CTX *><uintptr_t>context) == 0
+
+    def __dealloc__(self):
+        identity_drop(self.s.identity)
+        free(self.listener.names)
+
+    def __enter__(self):
+        callbacks.current = &self.s
+        return self
+
+    def __exit__(self, *_):
+        callbacks.current = NULL
+
+    def verdict(self):
+        """What the callbacks have noted."""
+        return {"verify_error": self.s.verify_error, "verify_depth": self.s.verify_depth,
+                "name_refused": bool(self.s.name_refused), "alpn_refused": bool(self.s.alpn_refused),
+                "der": self.s.identity.der[:self.s.identity.size] if self.s.identity != NULL else b""}

@@ -1,8 +1,8 @@
 """Client certificates, interned: each distinct one is parsed once and held while a connection shows it.
 
-Keyed by the SHA-256 of the whole certificate. What a connection needs of it later - the dates, the bytes
-for the log, and whether it is one that is never a client (a weak key or signature, a CA's, X.509 v1, no name at all) - is worked out when it is seen first, so that a resumed handshake and a re-check
-of live connections cost a lookup.
+Keyed by the SHA-256 of the whole certificate. What a connection needs of it later - the dates, the bytes for the log,
+whether it is one that is never a client (a weak key or signature, a CA's, X.509 v1, no name at all) - is worked out
+when it is seen first, so that a resumed handshake and a re-check of live connections cost a lookup.
 """
 
 from libc.stdlib cimport calloc, free, malloc

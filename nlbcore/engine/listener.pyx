@@ -12,7 +12,7 @@ from nlbcore.engine.linux.socket cimport (
     SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, sockaddr, sockaddr_storage, socklen_t,
 )
 from nlbcore.engine.linux.unistd cimport (
-    EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO, close, dup, errno,
+    ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO, close, dup, errno,
 )
 from nlbcore.engine.loop cimport ACCEPTOR, loop_add, loop_remove
 from nlbcore.engine.slab cimport Listener

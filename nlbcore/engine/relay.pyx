@@ -5,8 +5,8 @@ back-pressure: at most SCRATCH bytes wait in a direction). When the source has e
 destination's direction is shut: FIN or close_notify, once. The other direction goes on. Only when both have ended is
 the session over.
 
-A peer that takes no more bytes (it has closed, and answered what we sent with RST) may have said something before, which
-is still in our receive queue: the other side is not read any more, but this peer is read to its end first.
+A peer that takes no more bytes (it has closed, and answered ours with RST) may have said something before that
+still is in our receive queue: the other side is not read any more, but this peer is read to its end first.
 """
 
 from libc.stdint cimport uint64_t

@@ -12,7 +12,8 @@ round while there is other work, and 1 + queue/1024; without other work 1 + queu
 latency from 78 to 6 ms). Begun ones go first. A step that took less than 50 us - a ClientHello in small pieces - does
 not count, so that dribbling clients cannot use up the ration of the others.
 
-Allowed moves of the state machine are the table MOVES; anything else is a bug, and ends the worker before it can do harm.
+Allowed moves of the state machine are the table MOVES; anything else is a bug, and ends the worker before it can do
+harm.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -26,7 +27,7 @@ from nlbcore.engine.identities cimport identity_drop, identity_take
 from nlbcore.engine.journal cimport journal_access
 from nlbcore.engine.linux.epoll cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from nlbcore.engine.linux.socket cimport MSG_PEEK, recv, sockaddr_storage
-from nlbcore.engine.linux.unistd cimport EAGAIN, EMFILE, errno
+from nlbcore.engine.linux.unistd cimport EAGAIN, close, errno
 from nlbcore.engine.listener cimport Acceptor, acceptor_accept, within_cps
 from nlbcore.engine.loop cimport CLIENT, SERVER, Event, loop_add
 from nlbcore.engine.openssl cimport X509, X509_V_OK, ossl, word_of_error, word_of_verify
@@ -38,14 +39,14 @@ from nlbcore.engine.slab cimport (
     CLOSED, CONNECT, FIRST_STEPS, FLUSH, FREE, HANDSHAKE, HELLO, LINGER, Listener, NEXT_STEPS, NO_QUEUE, QUEUES, Queue,
     READY, RELAY, Session, State, session_at, session_find, session_free, session_new, session_slots,
 )
-from nlbcore.engine.timers cimport Timer, timer_clear, timer_set, timers_clock_us, timers_now
+from nlbcore.engine.timers cimport timer_clear, timer_set, timers_clock_us, timers_now
 from nlbcore.engine.tls cimport tls_handshake, tls_ops, tls_rest, tls_start
 from nlbcore.engine.transport cimport (
     IO_AGAIN, IO_END, IO_ERROR, Transport, transport_close, transport_fin, transport_init, transport_recv,
 )
 from nlbcore.termination cimport (
     CLIENT_ALERT, CLIENT_RESET, CONNECTION_LIMIT, CONNECT_TIMEOUT, CPS_LIMIT, HANDSHAKE_ERROR, HANDSHAKE_TIMEOUT,
-    IDLE_TIMEOUT, NOT_TLS, NO_ALPN, NO_CERTIFICATE, OVERLOAD, PROBE, PROTOCOL_ERROR, SERVER_RESET, SHUTDOWN, TRUNCATED,
+    IDLE_TIMEOUT, NOT_TLS, NO_ALPN, NO_CERTIFICATE, OVERLOAD, PROBE, PROTOCOL_ERROR, SERVER_RESET, TRUNCATED,
     UNKNOWN_NAME,
 )
 
@@ -240,13 +241,14 @@ cdef void session_accept(Acceptor *acceptor) noexcept nogil:
     cdef sockaddr_storage peer
     cdef Listener *listener = acceptor.listener
     cdef Session *s
-    cdef int fd, i
-    for i in range(ACCEPT_BURST):
+    cdef int fd, _i
+    for _i in range(ACCEPT_BURST):
         fd = acceptor_accept(acceptor, &peer)
         if fd < 0:
             return
         s = session_new()
         if s == NULL:
+            close(fd)
             return
         block.connection += 1
         s.id = block.connection << 10 | worker_slot
@@ -558,11 +560,11 @@ cdef void serve_handshakes() noexcept nogil:
 cdef void sweep() noexcept nogil:
     """The janitor's slice: connections that have fallen silent give their buffers back."""
     cdef uint32_t n = session_slots()
-    cdef uint32_t i
+    cdef uint32_t _i
     cdef Session *s
     if n > SWEEP:
         n = SWEEP
-    for i in range(n):
+    for _i in range(n):
         swept_next()
         s = session_at(swept)
         if s.state == RELAY and s.client.stretched and timers_now() - s.active > REST_MS:

@@ -136,8 +136,8 @@ cdef int timers_wait() noexcept nogil:
     cdef uint64_t word = first // 64
     cdef uint64_t bits = used[word] & (~<uint64_t>0 << (first % 64))
     cdef uint64_t slot, ahead, at
-    cdef int i
-    for i in range(WORDS + 1):
+    cdef int _i
+    for _i in range(WORDS + 1):
         if bits:
             slot = word * 64 + <uint64_t>nlb_ctz64(bits)
             ahead = (slot + SLOTS - first) % SLOTS

@@ -72,10 +72,31 @@ def line(record: bytes, worker: int, names: Names) -> bytes:
 
 
 def _fields(record: bytes, worker: int, names: Names) -> Iterator[tuple[str, object]]:
-    (_, _, termination, flags, family, address, port, listener, group, server, version, generation, verify_error, depth,
-     detail_errno, number, ended, received, sent, handshake_us, connect_us, connection_us, *sizes) = _HEAD.unpack_from(
-        record
-    )
+    (
+        _,
+        _,
+        termination,
+        flags,
+        family,
+        address,
+        port,
+        listener,
+        group,
+        server,
+        version,
+        generation,
+        verify_error,
+        depth,
+        detail_errno,
+        number,
+        ended,
+        received,
+        sent,
+        handshake_us,
+        connect_us,
+        connection_us,
+        *sizes,
+    ) = _HEAD.unpack_from(record)
     texts = []
     at = SIZE
     for size in sizes:
@@ -89,7 +110,7 @@ def _fields(record: bytes, worker: int, names: Names) -> Iterator[tuple[str, obj
     yield "connection", number
     yield "listener", names.listeners.get(listener)
     if family:
-        yield "client_ip", str(ipaddress.ip_address(address[: 4 if family == 4 else 16]))  # noqa: PLR2004 - IPv4
+        yield "client_ip", str(ipaddress.ip_address(address[: 4 if family == 4 else 16]))
         yield "client_port", port
     yield "server_group", names.groups.get(group)
     yield "server", names.servers.get(server) if server != NO_ROW else None

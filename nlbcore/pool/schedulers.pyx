@@ -14,7 +14,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 from nlbcore.engine.hooks cimport Route
 from nlbcore.engine.linux.socket cimport (
-    AF_INET, AF_INET6, AF_UNIX, htons, sockaddr_in, sockaddr_in6, sockaddr_storage, sockaddr_un, socklen_t,
+    AF_INET, AF_UNIX, htons, sockaddr_in, sockaddr_in6, sockaddr_storage, sockaddr_un, socklen_t,
 )
 
 

@@ -1,8 +1,8 @@
 """The log writer: drains every worker's log ring into the access log and the event log.
 
 Started by the supervisor with fork and **exec**, so it has no key in its memory: it parses what strangers sent. It says
-that it is ready on its control socket, and ends when that does, after a last look at the rings. What cannot be written (the reader is gone, the disk is full)
-is lost and counted; the balancer goes on.
+that it is ready on its control socket, and ends when that does, after a last look at the rings. What cannot be written
+(the reader is gone, the disk is full) is lost, and said in the event log; the balancer goes on.
 """
 
 from __future__ import annotations

@@ -8,9 +8,8 @@ Options that accepted sockets inherit (TCP_NODELAY, SO_KEEPALIVE) are set here o
 from __future__ import annotations
 
 import errno
-import os
 import socket
-import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nlbcore.errors import EXIT_FAILED, EXIT_PERMISSION, StartError
@@ -69,7 +68,7 @@ def _listen_unix(endpoint: Endpoint) -> list[socket.socket]:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         if _abandoned(path):
-            os.unlink(path)
+            Path(path).unlink()
         made.bind(path)
         made.listen(BACKLOG)
     except OSError:
@@ -80,7 +79,7 @@ def _listen_unix(endpoint: Endpoint) -> list[socket.socket]:
 
 def _abandoned(path: str) -> bool:
     try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
+        if not Path(path).is_socket():
             return False
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.connect(path)

@@ -141,8 +141,14 @@ class Supervisor:
         for process in self.processes:
             self.selector.register(process.channel, selectors.EVENT_READ, process)
         self.events.event(
-            "info", "ready", generation=self.snapshot.generation, listeners=len(self.rows.listeners),
-            servers=len(self.rows.servers), workers=WORKERS, version=__version__, pid=os.getpid(),
+            "info",
+            "ready",
+            generation=self.snapshot.generation,
+            listeners=len(self.rows.listeners),
+            servers=len(self.rows.servers),
+            workers=WORKERS,
+            version=__version__,
+            pid=os.getpid(),
         )
 
     def _watch_signals(self) -> None:
@@ -160,7 +166,7 @@ class Supervisor:
             orders = Orders(
                 self.segment.fd, self.eventfd, theirs.fileno(), self.access, self.events.fd, self.config.log.level
             )
-            self.logwriter = subprocess.Popen(orders.command(), pass_fds=orders.inherited, stdin=subprocess.DEVNULL)  # noqa: S603
+            self.logwriter = subprocess.Popen(orders.command(), pass_fds=orders.inherited, stdin=subprocess.DEVNULL)
 
     def _await_logwriter(self) -> None:
         self.control.settimeout(START_TIMEOUT)
@@ -272,7 +278,7 @@ class Supervisor:
     def _on_message(self, process: Process) -> None:
         """A worker has carried out DRAIN: nothing is queued for it any more. The last one closes the sockets."""
         message = process.channel.receive()
-        if message is None:     # it has ended; SIGCHLD tells how
+        if message is None:  # it has ended; SIGCHLD tells how
             self.selector.unregister(process.channel)
             return
         process.drained = True

@@ -25,7 +25,7 @@ from nlbcore.engine.hooks import ListenerPlan
 from nlbcore.pool.schedulers import Group, route_address
 from nlbcore.process.channel import Channel, Message
 from nlbcore.process.snapshot import Snapshot
-from nlbcore.tls.context import Front, Settings, address, apply, blank, certificate_contexts, settings
+from nlbcore.tls.context import Front, Settings, apply, blank, certificate_contexts, context_address, settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -155,8 +155,12 @@ class Worker:
         groups = {
             name: Group(
                 [
-                    (snapshot.rows.servers[name, server.name], server.weight, server.address.family,
-                     server.address.sockaddr())
+                    (
+                        snapshot.rows.servers[name, server.name],
+                        server.weight,
+                        server.address.family,
+                        server.address.sockaddr(),
+                    )
                     for server in group.servers
                 ],
                 group.scheduler,
@@ -199,8 +203,8 @@ class Worker:
             route=route_address(),
             group=group.address,
             alpn=wanted.alpn if wanted is not None else b"",
-            fallback=address(fallback._context) if fallback is not None else 0,  # noqa: SLF001 - the raw SSL_CTX
-            names={known: address(context._context) for known, context in by_name.items()},  # noqa: SLF001
+            fallback=context_address(fallback) if fallback is not None else 0,
+            names={known: context_address(context) for known, context in by_name.items()},
             keep=(group, fallback, by_name, wanted),
         )
 

@@ -13,6 +13,7 @@ verifies nothing again. So (architecture, "the client-certificate bypass"):
 1.2 and 1.3. Settings are made with raw calls: pyOpenSSL refuses to change a Context in use, OpenSSL applies it to the
 next connection. No Python callback is ever given to pyOpenSSL.
 """
+# ruff: noqa: SLF001 - the raw pointers of pyOpenSSL's objects are what this module is about
 
 from __future__ import annotations
 
@@ -103,7 +104,7 @@ def settings(name: str, listener: Listener, material: ListenerMaterial) -> Setti
     """
     verify = listener.client_auth.mode == "required"
     store = crypto.X509Store()
-    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)    # what stands in `ca` is trusted as it is
+    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)  # what stands in `ca` is trusted as it is
     authorities = tuple(x509.load_der_x509_certificate(der) for der in material.ca)
     for authority in authorities:
         store.add_cert(crypto.X509.from_cryptography(authority))
@@ -116,7 +117,9 @@ def settings(name: str, listener: Listener, material: ListenerMaterial) -> Setti
         depth=listener.client_auth.depth,
         store=store,
         ca_names=authorities if verify and listener.client_auth.advertise_ca_names else (),
-        alpn=b"".join(bytes([len(p)]) + p.encode() for p in ALPN[listener.alpn_policy]) if listener.alpn_policy else b"",
+        alpn=b"".join(bytes([len(p)]) + p.encode() for p in ALPN[listener.alpn_policy])
+        if listener.alpn_policy
+        else b"",
         session_id_context=digest.digest(),
         ticket_lifetime=int(listener.session_ticket_lifetime),
     )
@@ -139,11 +142,9 @@ def apply(front: SSL.Context, wanted: Settings) -> None:
     _check(_lib.SSL_CTX_set_min_proto_version(context, VERSIONS[versions[0]]))
     _check(_lib.SSL_CTX_set_max_proto_version(context, VERSIONS[versions[1]]))
     _check(_lib.SSL_CTX_set1_curves_list(context, wanted.policy.groups.encode()))
-    _lib.SSL_CTX_set_options(
-        context, SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION
-    )
+    _lib.SSL_CTX_set_options(context, SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
     _lib.SSL_CTX_set_mode(context, _RELEASE_BUFFERS)
-    _lib.SSL_CTX_set_session_cache_mode(context, _SESSION_CACHE_OFF)    # tickets only: nothing to grow in a worker
+    _lib.SSL_CTX_set_session_cache_mode(context, _SESSION_CACHE_OFF)  # tickets only: nothing to grow in a worker
     _lib.SSL_CTX_set_timeout(context, wanted.ticket_lifetime)
     _check(_lib.SSL_CTX_set_session_id_context(context, wanted.session_id_context, len(wanted.session_id_context)))
     _lib.SSL_CTX_set_tlsext_servername_callback(
@@ -206,7 +207,7 @@ def _common(context: Any, wanted: Settings) -> None:
     _lib.SSL_CTX_set_verify(context, mode, _ffi.cast(_CALLBACK_VERIFY, callbacks.verify_address()))
     _lib.SSL_CTX_set_verify_depth(context, wanted.depth)
     names = _lib.sk_X509_NAME_new_null()
-    _lib.SSL_CTX_set_client_CA_list(context, names)     # takes the list over
+    _lib.SSL_CTX_set_client_CA_list(context, names)  # takes the list over
     for authority in wanted.ca_names:
         _check(_lib.SSL_CTX_add_client_CA(context, crypto.X509.from_cryptography(authority)._x509))
     _lib.SSL_CTX_set_alpn_select_cb(context, _ffi.cast(_CALLBACK_ALPN, callbacks.alpn_address()), _ffi.NULL)
@@ -239,11 +240,16 @@ class Front:
         for _ in range(count):
             connection: Any = SSL.Connection(self.context, None)
             connection.set_accept_state()
-            made.append((address(connection._ssl), address(connection._into_ssl), address(connection._from_ssl)))
-            _ffi.gc(connection._ssl, None)
+            ssl, rbio, wbio = connection._ssl, connection._into_ssl, connection._from_ssl
+            made.append((_address(ssl), _address(rbio), _address(wbio)))
+            _ffi.gc(ssl, None)
         return made
 
 
-def address(pointer: Any) -> int:
-    """A cffi pointer as a number for the engine."""
+def context_address(context: Any) -> int:
+    """The ``SSL_CTX *`` of a pyOpenSSL Context as a number for the engine; valid while the Context lives."""
+    return _address(context._context)
+
+
+def _address(pointer: Any) -> int:
     return int(_ffi.cast("uintptr_t", pointer))

@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_KINDS: dict[str, type[x509.GeneralName]] = {
+    "dns": x509.DNSName,
+    "ip": x509.IPAddress,
+    "uri": x509.UniformResourceIdentifier,
+    "email": x509.RFC822Name,
+}
+
+
 @lru_cache(maxsize=4096)
 def describe(der: bytes) -> dict[str, object]:
     """The access log's ``client_cert_*`` fields of a DER certificate.
@@ -24,8 +32,8 @@ def describe(der: bytes) -> dict[str, object]:
         certificate = x509.load_der_x509_certificate(der)
     except ValueError:
         return {"client_cert_sha256": hashlib.sha256(der).hexdigest()}
-    _put(fields, "client_cert_subject", lambda: certificate.subject.rfc4514_string())
-    _put(fields, "client_cert_issuer", lambda: certificate.issuer.rfc4514_string())
+    _put(fields, "client_cert_subject", certificate.subject.rfc4514_string)
+    _put(fields, "client_cert_issuer", certificate.issuer.rfc4514_string)
     _put(fields, "client_cert_serial", lambda: f"{certificate.serial_number:X}")
     fields["client_cert_sha256"] = hashlib.sha256(der).hexdigest()
     _put(fields, "client_cert_not_after", lambda: certificate.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ"))
@@ -48,5 +56,4 @@ def _sans(certificate: x509.Certificate) -> list[str] | None:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return None
-    kinds = {x509.DNSName: "dns", x509.IPAddress: "ip", x509.UniformResourceIdentifier: "uri", x509.RFC822Name: "email"}
-    return [f"{kinds[type(name)]}:{name.value}" for name in names if type(name) in kinds]
+    return [f"{kind}:{name.value}" for name in names for kind in _KINDS if isinstance(name, _KINDS[kind])]

@@ -4,7 +4,7 @@ Theory of operation: `TlsClient` owns a non-blocking TCP (or UNIX) socket and an
 wants to send passes `_flush`, which can hold it back, cut it into single bytes, or split handshake records; whatever comes is
 decrypted at once into `_plain`. The end of the connection is therefore known exactly: `close_notify`, a bare FIN ("eof"), or
 a reset. Beside it are forged records (`Forger`): once the handshake is over, records can be made from the logged traffic
-secret that no TLS library would send.
+secret that no TLS library would send. (Over 500 lines: the oddities share one pair of buffers and are read together.)
 """
 
 from __future__ import annotations
@@ -426,7 +426,7 @@ class TlsClient:
         self._receive()
 
 
-def refusal(client: TlsClient, timeout: float = TIMEOUT) -> str:
+def refusal(client: TlsClient, timeout: float = 5.0) -> str:
     """Try to handshake and to read; the balancer must not let this client in.
 
     Returns:
@@ -440,6 +440,8 @@ def refusal(client: TlsClient, timeout: float = TIMEOUT) -> str:
         return error.reason or "ALERT"
     except Ended as ended:
         return ended.how
+    except TimeoutError:
+        raise AssertionError(f"the client is let in, or at least not refused within {timeout:g} s") from None
     finally:
         client.close()
     assert not data, f"let in, and sent {data[:40]!r}"

@@ -21,6 +21,7 @@ EXCEPTIONS = {
         ),
         "C functions without a door for Python; tests/wire drives them with real sockets",
     ),
+    "nlbcore/engine/_testing.pyx": "the tests' own door into compiled code, used by tests/engine",
     "nlbcore/engine/hooks.py": "a protocol class and its explanation, nothing that runs",
     **dict.fromkeys(
         (f"nlbcore/process/{name}.py" for name in ("supervisor", "worker", "logwriter")),
