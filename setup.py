@@ -66,7 +66,15 @@ PROFILES = {
     ),
     "asan": Profile(
         directives=CHECKED,
-        compile=("-O1", "-g3", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", *ASSERT, *WARN),
+        compile=(
+            "-O1",
+            "-g3",
+            "-fno-omit-frame-pointer",
+            "-fsanitize=address,undefined",
+            "-fno-sanitize-recover=undefined",
+            *ASSERT,
+            *WARN,
+        ),
         link=("-fsanitize=address,undefined",),
     ),
 }

@@ -5,7 +5,7 @@ Layers
 Imports go down only; `ci/check_layers.py` holds the exact table and fails the build.
 
     nlbcli       the command line: one file per command, no logic            (cli/nlbcli)
-    process      WHO RUNS: supervisor, worker, log writer, checker, signals, sockets
+    process      WHO RUNS: supervisor, worker, log writer, checker, channel, sockets
     observe      WHAT HAPPENED: access log, event log
     tls          POLICY IN, CONTEXT OUT: policies, certificates and keys, apply(front, snapshot), identity; no sockets
     pool         WHO GETS THE CONNECTION: server, group, schedulers
@@ -19,7 +19,7 @@ The way of a byte
     kernel -readable-> engine/loop -slot-> engine/session (RELAY) -> engine/tls (ciphertext in, plaintext out)
            -> engine/relay (write now? stop reading? half-close?) -> engine/plain (send) -> kernel
 
-No Python object, no lock and no allocation on it, but for overflow buffers from the slab under back-pressure.
+No Python object, no lock and no allocation on it, but for an overflow buffer under back-pressure.
 Python runs once per 64 connections, to make TLS objects on a listener's front context (the nursery); choosing a server
 (`pool/schedulers`) is a C function, and the end of a connection is a record in the worker's log ring, which the log
 writer makes a line of. The server is dialled only after the client's certificate has been accepted: in TLS 1.3 the

@@ -99,7 +99,10 @@ class Segment:
             ValueError: it is none of ours, or of another layout version
         """
         self.fd = fd
-        self._map = mmap.mmap(fd, os.fstat(fd).st_size)
+        size = os.fstat(fd).st_size
+        if size < HEADER:
+            raise ValueError(f"{size} bytes are no segment")
+        self._map = mmap.mmap(fd, size)
         magic, version, self.slots = _HEAD.unpack_from(self._map)
         if magic != MAGIC or version != VERSION:
             raise ValueError(f"not a segment of layout version {VERSION}")

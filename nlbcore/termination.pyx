@@ -15,6 +15,6 @@ def word(int number):
     Raises:
         IndexError: the number is not in the list.
     """
-    if number < 0:
+    if not 0 <= number < len(WORDS):
         raise IndexError(number)
     return WORDS[number]

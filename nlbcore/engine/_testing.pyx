@@ -16,7 +16,7 @@ from nlbcore.engine.journal cimport journal_access, journal_event, journal_wake
 from nlbcore.engine.linux.socket cimport AF_INET, AF_INET6, AF_UNIX, htons, sockaddr_in, sockaddr_in6
 from nlbcore.engine.listener cimport within_cps
 from nlbcore.engine.loop cimport CLIENT, Event, loop_add, loop_close, loop_event, loop_open, loop_remove, loop_wait
-from nlbcore.engine.openssl cimport BIO, SSL, SSL_CTX, X509, ossl, word_of_error, word_of_verify
+from nlbcore.engine.openssl cimport BIO, SSL, SSL_CTX, X509, word_of_error, word_of_verify
 from nlbcore.engine.plain cimport plain_ops
 from nlbcore.engine.relay cimport (
     PUMP_AGAIN, PUMP_CLIENT_BROKEN, PUMP_DONE, PUMP_SERVER_BROKEN, PUMP_TRUNCATED, PUMP_WAIT, pump,
@@ -96,10 +96,10 @@ cdef class Limit:
 
     def admit(self, int attempts):
         """How many of so many connections at once get in."""
-        cdef int i
         cdef int count = 0
-        for i in range(attempts):
+        while attempts:
             count += within_cps(&self.listener)
+            attempts -= 1
         return count
 
     def let_pass(self, uint64_t microseconds):
@@ -157,8 +157,11 @@ def keep_bytes(bytes data):
     return bytes(out)
 
 
+cdef void *wheel_owner = NULL
+
+
 cdef class Wheel:
-    """Numbered timers in a wheel of our own, on a clock that the test turns."""
+    """Numbered timers in a wheel of our own, on a clock that the test turns. The one made last has the wheel."""
 
     cdef Timer *timers
     cdef int count
@@ -166,12 +169,13 @@ cdef class Wheel:
     def __cinit__(self, int count, uint64_t start):
         self.timers = <Timer *>calloc(count, sizeof(Timer))
         self.count = count
-        timers_reset()
+        take_wheel(<void *>self)
         self.turn(start)
         set_reached(start // TICK)
 
     def __dealloc__(self):
-        timers_reset()
+        if wheel_owner == <void *>self:
+            take_wheel(NULL)
         free(self.timers)
 
     def turn(self, uint64_t now):
@@ -200,6 +204,12 @@ cdef class Wheel:
             if timer == NULL:
                 return fired
             fired.append(timer - self.timers)
+
+
+cdef void take_wheel(void *owner) noexcept nogil:
+    global wheel_owner
+    wheel_owner = owner
+    timers_reset()
 
 
 cdef void set_reached(uint64_t tick) noexcept nogil:
@@ -232,9 +242,6 @@ cdef class Pipe:
         if tls is not None:
             self.t.ops = &tls_ops
             tls_start(&self.t, <SSL *><uintptr_t>tls[0], <BIO *><uintptr_t>tls[1], <BIO *><uintptr_t>tls[2])
-
-    def __dealloc__(self):
-        transport_close(&self.t, False)
 
     def ready(self, bint readable=True, bint writable=True, bint rdhup=False):
         """What epoll would have said."""
@@ -293,7 +300,7 @@ cdef class Pump:
         transport_init(&self.s.client, client, &plain_ops)
         transport_init(&self.s.server, server, &plain_ops)
 
-    def __dealloc__(self):
+    def close(self):
         transport_close(&self.s.client, False)
         transport_close(&self.s.server, False)
 

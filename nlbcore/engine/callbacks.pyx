@@ -15,7 +15,7 @@ a listener has one policy, but `strict_sni` could be got round, so with it no TL
 
 from libc.stdint cimport uint16_t, uint32_t, uintptr_t
 from libc.string cimport memcmp, memcpy
-from nlbcore.engine.identities cimport identity_take
+from nlbcore.engine.identities cimport identity_drop, identity_take
 from nlbcore.engine.linux.clock cimport CLOCK_REALTIME, clock_gettime, timespec
 from nlbcore.engine.openssl cimport (
     SSL, SSL_AD_BAD_CERTIFICATE, SSL_AD_CERTIFICATE_EXPIRED, SSL_AD_UNRECOGNIZED_NAME, SSL_CTX, SSL_OP_NO_TICKET,
@@ -162,6 +162,9 @@ cdef int server_name(SSL *ssl, int *alert, void *unused) noexcept nogil:
     cdef bint reused
     if s == NULL:
         return SSL_TLSEXT_ERR_ALERT_FATAL
+    identity_drop(s.identity)       # after a HelloRetryRequest this is the second ClientHello: nothing of the first
+    s.identity = NULL               # one - a ticket that is not offered again - may be left
+    s.verify_error = X509_V_OK
     listener = s.listener
     context = listener.fallback
     name = ossl.SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name)
@@ -179,8 +182,7 @@ cdef int server_name(SSL *ssl, int *alert, void *unused) noexcept nogil:
         if certificate == NULL:
             alert[0] = SSL_AD_BAD_CERTIFICATE
             return SSL_TLSEXT_ERR_ALERT_FATAL
-        if s.identity == NULL:
-            s.identity = identity_take(certificate)
+        s.identity = identity_take(certificate)
         ossl.X509_free(certificate)
         if s.identity == NULL:
             return SSL_TLSEXT_ERR_ALERT_FATAL

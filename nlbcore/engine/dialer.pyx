@@ -10,7 +10,7 @@ from nlbcore.engine.linux.socket cimport (
     AF_UNIX, IPPROTO_TCP, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, SO_ERROR, SO_KEEPALIVE, TCP_NODELAY,
     connect, getsockopt, setsockopt, sockaddr, socket, socklen_t,
 )
-from nlbcore.engine.linux.unistd cimport EINPROGRESS, close, errno
+from nlbcore.engine.linux.unistd cimport EINPROGRESS, errno
 from nlbcore.engine.loop cimport SERVER, loop_add
 from nlbcore.engine.plain cimport plain_ops
 from nlbcore.engine.slab cimport Session
@@ -37,14 +37,12 @@ cdef int dial(Session *s) noexcept nogil:
         if route.address.ss_family != AF_UNIX:
             setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
             setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one))
-        if connect(fd, <const sockaddr *>&route.address, route.size) == 0 or errno == EINPROGRESS:
-            transport_init(&s.server, fd, &plain_ops)
-            if loop_add(fd, SERVER, s.slot, s.generation, True) == 0:
-                timer_set(&s.timer, timers_now() + s.listener.connect_timeout)
-                return 0
+        transport_init(&s.server, fd, &plain_ops)
+        if (connect(fd, <const sockaddr *>&route.address, route.size) == 0 or errno == EINPROGRESS) and (
+                loop_add(fd, SERVER, s.slot, s.generation, True) == 0):
+            timer_set(&s.timer, timers_now() + s.listener.connect_timeout)
+            return 0
         dial_failed(s, CONNECT_FAILED, errno)
-        if s.server.fd < 0:
-            close(fd)
     if s.tries == 0:
         s.termination = NO_SERVER
     return -1

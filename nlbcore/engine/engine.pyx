@@ -5,6 +5,7 @@ One engine per process; its state is the modules' own. Python runs again only to
 """
 
 import errno
+import time
 
 cimport cython
 from libc.stdint cimport uint16_t, uint32_t, uint64_t, uintptr_t
@@ -12,7 +13,7 @@ from libc.stdlib cimport calloc, free
 from nlbcore.engine.callbacks cimport name_put
 from nlbcore.engine.counters cimport LISTENERS, block
 from nlbcore.engine.hooks cimport route_t
-from nlbcore.engine.journal cimport journal_wake
+from nlbcore.engine.journal cimport journal_half_full, journal_wake
 from nlbcore.engine.listener cimport (
     ACCEPTOR_TIMER, Acceptor, acceptor_add, acceptor_at, acceptor_close, acceptor_count, acceptor_resume,
 )
@@ -35,6 +36,8 @@ from nlbcore.termination cimport SHUTDOWN
 
 cdef enum:
     BEAT = 100              # ms between heartbeats, and slices of the janitor
+    ROUNDS = 512            # of accepting what is queued, before the listening sockets are closed
+    PATIENCE = 500          # ms for the log writer while every session is ended
 
 
 cdef int refill(Listener *listener) noexcept nogil:
@@ -159,7 +162,7 @@ cdef class Engine:
         for i in range(acceptor_count()):
             if acceptor_at(i).fd < 0:
                 continue
-            while True:
+            for _round in range(ROUNDS):
                 before = block.connection
                 session_accept(acceptor_at(i))
                 if block.connection == before:
@@ -171,10 +174,15 @@ cdef class Engine:
         """End every session; each is logged as ``shutdown``. The channel is not listened to any more."""
         cdef uint32_t i
         cdef Session *s
+        cdef int patience = PATIENCE
         for i in range(session_slots()):
             s = session_at(i)
             if s.state not in (FREE, CLOSED):
                 session_end(s, SHUTDOWN)
+            while journal_half_full() and patience:
+                journal_wake(self.eventfd)
+                time.sleep(0.001)
+                patience -= 1
         serve_closed()
         loop_remove(self.channel)
         journal_wake(self.eventfd)

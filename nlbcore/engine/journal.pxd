@@ -10,6 +10,7 @@ cdef enum:
     NO_ROW = 0xFFFF
     RESUMED = 1
     PROVEN = 2
+    DIGEST_ONLY = 4         # of a very long certificate: its SHA-256 stands in its place
 
 cdef packed struct Record:
     uint32_t size           # of the whole record
@@ -43,4 +44,5 @@ cdef packed struct Record:
 
 cdef void journal_access(const Session *s) noexcept nogil
 cdef void journal_event(int level, const char *text) noexcept nogil
+cdef bint journal_half_full() noexcept nogil
 cdef void journal_wake(int eventfd) noexcept nogil

@@ -25,6 +25,9 @@ cdef extern from *:
     uint64_t nlb_load(uint64_t *where) noexcept nogil
     uint32_t nlb_swap(uint32_t *where, uint32_t value) noexcept nogil
 
+cdef enum:
+    LONGEST_CERTIFICATE = 8192
+
 cdef bint written = False       # something was put since the last journal_wake()
 
 
@@ -32,9 +35,16 @@ cdef uint64_t put(uint64_t at, const void *data, uint32_t size) noexcept nogil:
     """Copy into the ring at byte `at`, around its end."""
     cdef uint32_t offset = at % RING
     cdef uint32_t first = size if size < RING - offset else RING - offset
+    if size == 0:
+        return at
     memcpy(block.ring.data + offset, data, first)
     memcpy(block.ring.data, <const char *>data + first, size - first)
     return at + size
+
+
+cdef bint journal_half_full() noexcept nogil:
+    """Whether whoever writes many records at once should let the log writer come first."""
+    return block.ring.head - nlb_load(&block.ring.tail) > RING // 2
 
 
 cdef bint room(uint32_t size) noexcept nogil:
@@ -55,13 +65,17 @@ cdef uint64_t realtime_us() noexcept nogil:
 
 
 cdef void journal_access(const Session *s) noexcept nogil:
-    """Write the record of a connection that has just ended; its SSL object is still there."""
+    """Write the record of a connection that has just ended; its SSL object is still there.
+
+    Long because it is a list: each field once, in the order of the structure.
+    """
     global written
     cdef Record r
     cdef const char *cipher = NULL
     cdef const char *group = NULL
     cdef const char *name = NULL
     cdef const unsigned char *alpn = NULL
+    cdef const unsigned char *certificate = NULL
     cdef unsigned int alpn_size = 0
     cdef const sockaddr_in *v4 = <const sockaddr_in *>&s.peer
     cdef const sockaddr_in6 *v6 = <const sockaddr_in6 *>&s.peer
@@ -109,7 +123,13 @@ cdef void journal_access(const Session *s) noexcept nogil:
     r.name_size = length(name)
     r.alpn_size = <uint16_t>alpn_size
     r.detail_size = length(s.detail)
-    r.der_size = s.identity.size if s.identity != NULL else 0
+    if s.identity != NULL:
+        certificate = s.identity.der
+        r.der_size = s.identity.size
+        if r.der_size > LONGEST_CERTIFICATE:    # a stranger must not fill the log with what he made up
+            certificate = s.identity.sha256
+            r.der_size = sizeof(s.identity.sha256)
+            r.flags |= DIGEST_ONLY
     r.size = sizeof(r) + r.cipher_size + r.group_size + r.name_size + r.alpn_size + r.detail_size + r.der_size
     if not room(r.size):
         return
@@ -119,8 +139,7 @@ cdef void journal_access(const Session *s) noexcept nogil:
     at = put(at, name, r.name_size)
     at = put(at, alpn, r.alpn_size)
     at = put(at, s.detail, r.detail_size)
-    if r.der_size:
-        at = put(at, s.identity.der, r.der_size)
+    at = put(at, certificate, r.der_size)
     nlb_store(&block.ring.head, at)
     written = True
 

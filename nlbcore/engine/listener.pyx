@@ -73,8 +73,8 @@ cdef void acceptor_close(Acceptor *acceptor) noexcept nogil:
 
 cdef void acceptor_resume(Acceptor *acceptor) noexcept nogil:
     """The pause is over."""
-    if acceptor.fd >= 0:
-        loop_add(acceptor.fd, ACCEPTOR, <uint32_t>(acceptor - acceptors), 0, False)
+    if acceptor.fd >= 0 and loop_add(acceptor.fd, ACCEPTOR, <uint32_t>(acceptor - acceptors), 0, False) != 0:
+        timer_set(&acceptor.timer, timers_now() + LONGEST_PAUSE)
 
 
 cdef void pause(Acceptor *acceptor) noexcept nogil:

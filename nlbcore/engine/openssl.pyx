@@ -41,7 +41,7 @@ cdef void *_function(str name, str declared) except NULL:
 
 
 def load():
-    """Fill the table. Done when the module is imported.
+    """Fill the table. Done when the module is imported. Long because it is the list of all functions.
 
     Raises:
         StartError: a function is missing or its C type is not the expected one; names it and the installed versions.

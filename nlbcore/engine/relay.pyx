@@ -18,6 +18,7 @@ from nlbcore.termination cimport CLIENT_CLOSE, SERVER_CLOSE, TRUNCATED
 
 cdef enum:
     BUDGET = 131072         # bytes of a connection in a round
+    UNREAD = 131072  # backlog of a client that asks (KeyUpdate) and does not read the answers
 
 cdef enum Moved:
     MOVED                   # something changed: look again
@@ -65,7 +66,7 @@ cdef void note_end(Session *s) noexcept nogil:
 cdef Moved up(Session *s) noexcept nogil:
     """Client to server."""
     cdef Moved moved
-    if s.up_cut:
+    if s.up_cut or s.client.ops.backlog(&s.client) > UNREAD:
         return IDLE
     moved = move(&s.client, &s.server, &s.received)
     if moved == ENDED:
@@ -86,7 +87,7 @@ cdef Moved down(Session *s) noexcept nogil:
     moved = move(&s.server, &s.client, &s.sent)
     if moved == ENDED:
         moved = MOVED if s.client.ops.shutdown(&s.client) != IO_ERROR else DESTINATION_BROKEN
-    if moved == DESTINATION_BROKEN:
+    if moved == DESTINATION_BROKEN and s.client.error:
         s.down_cut = True
         return MOVED
     return moved
@@ -107,7 +108,7 @@ cdef Pumped pump(Session *s) noexcept nogil:
         note_end(s)
         if moved_up == ENDED:
             result = PUMP_TRUNCATED
-        elif moved_up == SOURCE_BROKEN:
+        elif moved_up == SOURCE_BROKEN or moved_down == DESTINATION_BROKEN:
             result = PUMP_CLIENT_BROKEN
         elif moved_down == SOURCE_BROKEN:
             result = PUMP_SERVER_BROKEN

@@ -25,7 +25,7 @@ from nlbcore.engine.counters cimport ListenerCounters, block
 from nlbcore.engine.dialer cimport dial, dial_failed, dialled
 from nlbcore.engine.identities cimport identity_drop, identity_take
 from nlbcore.engine.journal cimport journal_access
-from nlbcore.engine.linux.epoll cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
+from nlbcore.engine.linux.epoll cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP
 from nlbcore.engine.linux.socket cimport MSG_PEEK, recv, sockaddr_storage
 from nlbcore.engine.linux.unistd cimport EAGAIN, close, errno
 from nlbcore.engine.listener cimport Acceptor, acceptor_accept, within_cps
@@ -42,7 +42,8 @@ from nlbcore.engine.slab cimport (
 from nlbcore.engine.timers cimport timer_clear, timer_set, timers_clock_us, timers_now
 from nlbcore.engine.tls cimport tls_handshake, tls_ops, tls_rest, tls_start
 from nlbcore.engine.transport cimport (
-    IO_AGAIN, IO_END, IO_ERROR, Transport, transport_close, transport_fin, transport_init, transport_recv,
+    IO_AGAIN, IO_END, IO_ERROR, Transport, transport_close, transport_fin, transport_init, transport_queued,
+    transport_recv,
 )
 from nlbcore.termination cimport (
     CLIENT_ALERT, CLIENT_RESET, CONNECTION_LIMIT, CONNECT_TIMEOUT, CPS_LIMIT, HANDSHAKE_ERROR, HANDSHAKE_TIMEOUT,
@@ -57,6 +58,7 @@ cdef enum:
     LINGER_MS = 1000        # how long we wait for the client's FIN
     LINGER_BYTES = 262144   # and how much we read meanwhile
     FLUSH_MS = 10000        # how long the last bytes may take
+    QUEUED_MS = 20          # how often we look whether the kernel has delivered them
     SWEEP = 2048            # slots a call of sweep() looks at
     REST_MS = 2000          # silence after which a connection gives its buffers back
     HANDSHAKE_RECORD = 22   # the first byte of a TLS handshake (RFC 8446, 5.1)
@@ -186,19 +188,30 @@ cdef void end_reset(Session *s, int word) noexcept nogil:
 
 cdef void end_flushed(Session *s, int word, bint server_reset, bint client_reset) noexcept nogil:
     """End it when the client has been given what waits for it; then by FIN, or by RST with `client_reset`."""
-    record(s, word)
     transport_close(&s.server, server_reset)
+    begin_flush(s, word, client_reset)
+
+
+cdef void begin_flush(Session *s, int word, bint client_reset) noexcept nogil:
+    record(s, word)
     s.resetting = client_reset
     dequeue(s)
     set_state(s, FLUSH)
-    timer_set(&s.timer, timers_now() + FLUSH_MS)
+    s.flush_until = timers_now() + FLUSH_MS
+    timer_set(&s.timer, s.flush_until)
     flush(s)
 
 
 cdef void flush(Session *s) noexcept nogil:
+    """Bring the last bytes out. A reset destroys what the peer's kernel has not got yet, so it waits for that."""
     cdef int n = s.client.ops.flush(&s.client)
     if n == IO_AGAIN:
         return
+    if n != IO_ERROR and (
+            (s.resetting and transport_queued(&s.client)) or (s.server_resetting and transport_queued(&s.server))):
+        timer_set(&s.timer, timers_now() + QUEUED_MS)       # nothing tells when it is empty
+        return
+    transport_close(&s.server, True)
     if n == IO_ERROR or s.resetting:
         close_session(s, True)
     elif s.client.fin or transport_fin(&s.client) == IO_ERROR:
@@ -230,8 +243,15 @@ cdef void session_end(Session *s, int word) noexcept nogil:
         record(s, word)
         close_session(s, False)
     elif s.state in (CONNECT, RELAY):
-        s.client.ops.shutdown(&s.client)
+        s.detail_errno = 0
+        say_goodbye(s)
         end_flushed(s, word, False, False)
+
+
+cdef void say_goodbye(Session *s) noexcept nogil:
+    """close_notify behind what waits for a TLS client; a plain one has its FIN when it is flushed."""
+    if s.client.ssl != NULL:
+        s.client.ops.shutdown(&s.client)
 
 
 # -- accept -----------------------------------------------------------------------------------------------------------
@@ -378,8 +398,8 @@ cdef void authenticate(Session *s) noexcept nogil:
         if certificate == NULL:
             refuse(s, NO_CERTIFICATE)
             return
-        if s.identity == NULL:
-            s.identity = identity_take(certificate)
+        identity_drop(s.identity)
+        s.identity = identity_take(certificate)     # that of this connection, whatever a callback has seen
         ossl.X509_free(certificate)
         if s.identity == NULL:
             refuse(s, OVERLOAD)
@@ -410,7 +430,7 @@ cdef void begin_connect(Session *s) noexcept nogil:
 
 
 cdef void no_server(Session *s) noexcept nogil:
-    s.client.ops.shutdown(&s.client)
+    say_goodbye(s)
     end_flushed(s, s.termination, False, False)
 
 
@@ -430,13 +450,41 @@ cdef void connect(Session *s) noexcept nogil:
 
 cdef uint64_t deadline(Session *s) noexcept nogil:
     """When a relaying session ends if nothing happens."""
-    cdef uint64_t idle = s.active + s.listener.idle_timeout
-    cdef uint64_t half = s.half_closed + s.listener.half_close_timeout
-    return half if s.half_closed and half < idle else idle
+    cdef uint64_t at = s.active + s.listener.idle_timeout
+    if s.half_closed:
+        at = min(at, s.half_closed + s.listener.half_close_timeout)
+    if s.gone:
+        at = min(at, s.gone + FLUSH_MS)
+    return at
+
+
+cdef void overdue(Session *s) noexcept nogil:
+    """A relaying session's deadline is over: a broken client, a half-closed one, or silence."""
+    cdef uint64_t now = timers_now()
+    cdef int queued
+    if now < deadline(s):
+        timer_set(&s.timer, deadline(s))
+    elif s.gone and now >= s.gone + FLUSH_MS:
+        s.detail = b"while the server did not read"
+        end_reset(s, CLIENT_RESET)
+    elif s.half_closed and now >= s.half_closed + s.listener.half_close_timeout:
+        s.detail = b"half_close_timeout"
+        session_end(s, IDLE_TIMEOUT)
+    else:
+        # Bytes may still flow out of the kernel to a slow reader; it is idle when they have stopped to.
+        queued = transport_queued(&s.client) + transport_queued(&s.server)
+        if queued and (s.queued == 0 or queued < s.queued):
+            s.queued = queued
+            s.active = now
+            timer_set(&s.timer, deadline(s))
+        else:
+            session_end(s, IDLE_TIMEOUT)
 
 
 cdef void relay(Session *s) noexcept nogil:
-    cdef Pumped result = pump(s)
+    cdef Pumped result
+    s.client.spent = 0
+    result = pump(s)
     if result == PUMP_WAIT:
         timer_set(&s.timer, deadline(s))
     elif result == PUMP_AGAIN:
@@ -445,7 +493,8 @@ cdef void relay(Session *s) noexcept nogil:
     elif result == PUMP_DONE:
         end_flushed(s, s.ending if s.ending else CLIENT_RESET, False, s.down_cut != 0)
     elif result == PUMP_TRUNCATED:
-        end_reset(s, TRUNCATED)
+        s.server_resetting = True
+        begin_flush(s, TRUNCATED, False)
     elif result == PUMP_SERVER_BROKEN:
         s.detail_errno = s.server.error
         end_flushed(s, SERVER_RESET, True, True)
@@ -478,6 +527,10 @@ cdef void session_event(Event *event) noexcept nogil:
         return
     if event.flags & (EPOLLERR | EPOLLHUP):
         t.readable = t.writable = True
+    if event.flags & EPOLLERR and event.kind == CLIENT and s.gone == 0:
+        s.gone = timers_now()
+    if event.flags & EPOLLPRI:
+        t.urgent = t.readable = True
     if event.flags & EPOLLRDHUP:
         t.rdhup = t.readable = True
     if event.flags & EPOLLIN:
@@ -506,14 +559,11 @@ cdef void session_timeout(Session *s) noexcept nogil:
         if dial(s) != 0:
             no_server(s)
     elif s.state == RELAY:
-        if timers_now() < deadline(s):
-            timer_set(&s.timer, deadline(s))
-            return
-        if s.half_closed and timers_now() < s.active + s.listener.idle_timeout:
-            s.detail = b"half_close_timeout"
-        session_end(s, IDLE_TIMEOUT)
+        overdue(s)
+    elif s.state == FLUSH and timers_now() < s.flush_until:
+        flush(s)
     else:
-        close_session(s, True)
+        close_session(s, s.state == FLUSH)
 
 
 cdef void serve_ready() noexcept nogil:

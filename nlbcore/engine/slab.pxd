@@ -93,12 +93,16 @@ cdef struct Session:
     Listener *listener
     Transport client
     Transport server
-    uint8_t resetting       # FLUSH ends by a reset
+    uint8_t resetting       # FLUSH ends by a reset of the client ...
+    uint8_t server_resetting    # ... of the server, each when the kernel has delivered what was said before
     uint8_t up_cut          # the server takes no more bytes: the client is not read any more
     uint8_t down_cut        # the client takes no more bytes: the server is not read any more
     uint8_t ending          # the word for the direction that ended first; 0 while both go on
     uint64_t half_closed    # ms; when that was
     uint64_t active         # ms; the last byte in either direction
+    uint64_t gone           # ms; when the kernel said that the client's connection is broken
+    uint64_t flush_until    # ms
+    int queued              # bytes that peers had not acknowledged when the connection last seemed idle
     # who
     uint64_t id
     sockaddr_storage peer

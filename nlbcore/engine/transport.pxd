@@ -1,5 +1,5 @@
 # What the relay sees of a socket, plain or TLS: the same few operations on both; see transport.pyx.
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from nlbcore.engine.buf cimport Buf
 from nlbcore.engine.openssl cimport BIO, SSL
 
@@ -16,6 +16,7 @@ cdef struct Transport:
     uint8_t readable
     uint8_t writable
     uint8_t rdhup           # the peer's FIN is in the queue: a short read is not the end of what there is
+    uint8_t urgent          # urgent data has come: recv() stops at its mark, and a short read means nothing
     # the two directions
     uint8_t ended           # the peer's direction is over ...
     uint8_t clean           # ... by FIN (plain) or close_notify (TLS); false: cut off
@@ -32,10 +33,15 @@ cdef struct Transport:
     uint8_t stretched       # the BIOs have grown; they are replaced when the connection falls idle
     uint8_t answered        # OpenSSL has answered the ClientHello: the version is decided
     uint8_t handshaken
-    uint32_t fed            # bytes of the handshake so far; later: since the last complete record
-    uint32_t quiet          # records without application data in this second ...
-    uint32_t maybe          # ... and receives since the last data that may have been one
+    uint8_t broken          # SSL_read has failed; it is said when the data before it has been read
+    uint32_t fed            # bytes of the handshake so far
+    uint8_t header[5]       # of the record that is being received ...
+    uint8_t header_size     # ... and how much of it has come
+    uint32_t body           # bytes of that record still to come
+    int32_t records         # received whole and not yet known to hold data
+    uint32_t quiet          # records without data in this second
     uint64_t quiet_since    # ms
+    uint32_t spent          # of this round's budget of records
 
 cdef struct TransportOps:
     int (*read)(Transport *, unsigned char *, int) noexcept nogil
@@ -49,5 +55,6 @@ cdef struct TransportOps:
 cdef void transport_init(Transport *t, int fd, const TransportOps *ops) noexcept nogil
 cdef int transport_recv(Transport *t, unsigned char *into, int size) noexcept nogil
 cdef int transport_send(Transport *t, const unsigned char *data, int size) noexcept nogil
+cdef int transport_queued(const Transport *t) noexcept nogil
 cdef int transport_fin(Transport *t) noexcept nogil
 cdef void transport_close(Transport *t, bint reset) noexcept nogil

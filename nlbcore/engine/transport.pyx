@@ -18,9 +18,9 @@ EAGAIN, so holding a reader back costs no system call: one just does not read.
 from libc.string cimport memset
 from nlbcore.engine.buf cimport buf_free
 from nlbcore.engine.linux.socket cimport (
-    MSG_NOSIGNAL, SHUT_WR, SOL_SOCKET, SO_LINGER, linger, recv, send, setsockopt, shutdown,
+    MSG_NOSIGNAL, SHUT_WR, SIOCOUTQ, SOL_SOCKET, SO_LINGER, ioctl, linger, recv, send, setsockopt, shutdown,
 )
-from nlbcore.engine.linux.unistd cimport EAGAIN, ECONNRESET, EINTR, close, errno
+from nlbcore.engine.linux.unistd cimport EAGAIN, EINTR, EPIPE, close, errno
 
 
 cdef void transport_init(Transport *t, int fd, const TransportOps *ops) noexcept nogil:
@@ -38,10 +38,10 @@ cdef int transport_recv(Transport *t, unsigned char *into, int size) noexcept no
     while True:
         n = recv(t.fd, into, <size_t>size, 0)
         if n > 0:
-            if n < size and not t.rdhup:    # the queue is empty now; a later byte is a new edge (epoll(7))
+            if n < size and not t.rdhup and not t.urgent:   # the queue is empty now; a later byte is a new edge
                 t.readable = False
             return <int>n
-        if n == 0 and t.error == ECONNRESET:    # a send has taken the error of an RST away; this is no FIN
+        if n == 0 and t.error and t.error != EPIPE:     # a send has taken the socket's error away; this is no FIN
             t.cut = True
             t.readable = False
             return IO_ERROR
@@ -77,6 +77,14 @@ cdef int transport_send(Transport *t, const unsigned char *data, int size) noexc
             return IO_AGAIN
         t.error = errno
         return IO_ERROR
+
+
+cdef int transport_queued(const Transport *t) noexcept nogil:
+    """Bytes that the kernel holds and the peer has not acknowledged."""
+    cdef int queued = 0
+    if t.fd >= 0:
+        ioctl(t.fd, SIOCOUTQ, &queued)
+    return queued
 
 
 cdef int transport_fin(Transport *t) noexcept nogil:

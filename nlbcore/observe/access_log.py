@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import re
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,9 +27,12 @@ EVENT = 2
 NO_ROW = 0xFFFF
 RESUMED = 1
 PROVEN = 2
+DIGEST_ONLY = 4
 NO_ISSUER = 20  # X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY
 VERSIONS = {0x0301: "TLSv1", 0x0302: "TLSv1.1", 0x0303: "TLSv1.2", 0x0304: "TLSv1.3"}
 _FORMAT, SIZE = record_layout()
+_UNSEEN = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What JSON lets through and a terminal obeys: DEL, the C1 controls, line separators, changes of direction."""
 _HEAD = struct.Struct(_FORMAT)
 
 
@@ -68,7 +72,8 @@ def event(record: bytes) -> tuple[float, int, str] | None:
 def line(record: bytes, worker: int, names: Names) -> bytes:
     """One line of the access log."""
     fields = {key: value for key, value in _fields(record, worker, names) if value is not None}
-    return json.dumps(fields, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
+    text = _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(fields, ensure_ascii=False))
+    return text.encode(errors="backslashreplace") + b"\n"
 
 
 def _fields(record: bytes, worker: int, names: Names) -> Iterator[tuple[str, object]]:
@@ -103,6 +108,7 @@ def _fields(record: bytes, worker: int, names: Names) -> Iterator[tuple[str, obj
         texts.append(record[at : at + size])
         at += size
     cipher, named_group, server_name, alpn, detail, der = texts
+    identity: dict[str, object] = {"client_cert_sha256": der.hex()} if flags & DIGEST_ONLY else describe(der)
     yield "time", timestamp(ended / 1e6)
     yield "node", names.node
     yield "worker", worker
@@ -121,7 +127,7 @@ def _fields(record: bytes, worker: int, names: Names) -> Iterator[tuple[str, obj
     yield "domain_name", server_name.decode(errors="backslashreplace") or None
     yield "alpn", alpn.decode(errors="backslashreplace") or None
     if der:
-        yield from describe(der).items()
+        yield from identity.items()
         yield "client_cert_proven", bool(flags & PROVEN)
         yield "verify_result", verify_error
     yield "received_bytes", received
@@ -130,19 +136,19 @@ def _fields(record: bytes, worker: int, names: Names) -> Iterator[tuple[str, obj
     yield "connect_time_ms", _ms(connect_us)
     yield "connection_time_ms", _ms(connection_us)
     yield "termination", word(termination)
-    yield "termination_detail", _detail(detail.decode(), detail_errno, verify_error, depth, der) or None
+    yield "termination_detail", _detail(detail.decode(), detail_errno, verify_error, depth, identity) or None
 
 
 def _ms(microseconds: int) -> float | None:
     return None if microseconds < 0 else round(microseconds / 1000, 3)
 
 
-def _detail(text: str, error: int, verify_error: int, depth: int, der: bytes) -> str:
+def _detail(text: str, error: int, verify_error: int, depth: int, identity: dict[str, object]) -> str:
     """What the word alone does not say: the system's reason, which certificate of the chain, which issuer."""
     if error:
         reason = os.strerror(error)
         reason = reason[0].lower() + reason[1:]
         return f"{text}: {reason}" if text else reason
     if verify_error == NO_ISSUER and depth == 0:
-        return f"issuer {describe(der).get('client_cert_issuer', 'unknown')} not found"
+        return f"issuer {identity.get('client_cert_issuer', 'unknown')} not found"
     return f"{text}, certificate at depth {depth}" if verify_error and depth else text

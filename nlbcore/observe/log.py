@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import select
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,18 +28,29 @@ def open_target(target: str | Path) -> int:
     return os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
 
-def write_all(fd: int, data: bytes) -> bool:
-    """Write everything; False when the reader is gone or the disk is full. A log must never stop the balancer."""
+def write_all(fd: int, data: bytes) -> int:
+    """Write as much as possible; how many bytes. Fewer when the reader is gone or the disk is full."""
+    done = 0
     try:
-        while data:
-            data = data[os.write(fd, data) :]
+        while done < len(data):
+            done += os.write(fd, data[done:])
     except OSError:
-        return False
-    return True
+        pass
+    return done
+
+
+def takes(fd: int) -> bool:
+    """Whether a write would not wait: a file always, a pipe or terminal if somebody reads it."""
+    waiting = select.poll()
+    waiting.register(fd, select.POLLOUT)
+    return any(answer & select.POLLOUT for _, answer in waiting.poll(0))
 
 
 class EventLog:
-    """Writes events of at least `level` to `fd`, each in one write so that processes can share the file."""
+    """Writes events of at least `level` to `fd`, each in one write so that processes can share the file.
+
+    A log must never stop the balancer: an event that would have to wait for a stuck reader is dropped.
+    """
 
     def __init__(self, fd: int, level: str) -> None:
         self.fd = fd
@@ -46,14 +58,14 @@ class EventLog:
 
     def line(self, seconds: float, level: int, text: str) -> None:
         """An event that is already text, with its own time."""
-        if level >= self._least:
-            name = next(name for name, number in LEVELS.items() if number >= level)
+        if level >= self._least and takes(self.fd):
+            name = next((name for name, number in LEVELS.items() if number >= level), "error")
             write_all(self.fd, f"{timestamp(seconds)} {name} {text}\n".encode(errors="backslashreplace"))
 
-    def event(self, level: str, name: str, **fields: object) -> None:
+    def event(self, level: str, event: str, /, **fields: object) -> None:
         """An event with its fields; values with spaces or quotes are quoted as JSON."""
         now = datetime.datetime.now(datetime.UTC).timestamp()
-        self.line(now, LEVELS[level], " ".join([name, *(f"{key}={_value(value)}" for key, value in fields.items())]))
+        self.line(now, LEVELS[level], " ".join([event, *(f"{key}={_value(value)}" for key, value in fields.items())]))
 
 
 def _value(value: object) -> str:

@@ -18,6 +18,10 @@ from nlbcore.engine.linux.socket cimport (
 )
 
 
+cdef enum:
+    TRIED = 64              # what choose() takes
+
+
 cdef socklen_t _fill(sockaddr_storage *storage, int family, address) except 0:
     """Write an address, as the socket module spells it, in the kernel's form; its size."""
     cdef sockaddr_in *v4 = <sockaddr_in *>storage
@@ -109,10 +113,12 @@ cdef class Group:
 
     def choose(self, tried=()):
         """The row of the next server that is not among `tried`, or None when there is none."""
-        cdef uint16_t rows[64]
+        cdef uint16_t rows[TRIED]
         cdef Route route
         cdef int count = 0
         for row in tried:
+            if count == TRIED:
+                raise ValueError(f"more than {TRIED} tried servers")
             rows[count] = row
             count += 1
         return route.row if pick(<void *>&self.ring, rows, count, &route) == 0 else None

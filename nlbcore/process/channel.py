@@ -22,6 +22,7 @@ from typing import Literal
 
 Command = Literal["PREPARE", "COMMIT", "ABORT", "DRAIN", "STOP", "READY", "REFUSED", "DONE"]
 _PACKET = 65536
+_REASON = 4096  # characters; six bytes each at most in JSON
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Channel:
 
     def send(self, message: Message) -> bool:
         """Send; False when the other end is gone."""
-        text = {"command": message.command, "generation": message.generation, "reason": message.reason}
+        text = {"command": message.command, "generation": message.generation, "reason": message.reason[:_REASON]}
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [message.fd]))] if message.fd >= 0 else []
         try:
             self._socket.sendmsg([json.dumps(text).encode()], rights)

@@ -71,6 +71,7 @@ class LogWriter:
         self.rings = [self.segment.block(slot).ring for slot in range(self.segment.slots)]
         self.dropped = [int(ring.dropped) for ring in self.rings]
         self.failed = False
+        self.torn = False  # the last line that was written is not whole
 
     def run(self) -> None:
         """Until the control socket ends."""
@@ -103,29 +104,38 @@ class LogWriter:
             size = 0
             for record in _records(ring):
                 found = True
-                event = access_log.event(record)
-                if event is not None:
-                    self.events.line(*event)
-                elif self.orders.access >= 0:
-                    lines.append(self._line(record, slot))
-                    size += len(lines[-1])
-                    if size > _BATCH:
-                        self._write(lines)
-                        lines, size = [], 0
+                lines.append(self._line(record, slot))
+                size += len(lines[-1])
+                if size > _BATCH:
+                    self._write(lines)
+                    lines, size = [], 0
             self._write(lines)
             self._report_dropped(slot, ring)
         return found
 
     def _line(self, record: bytes, slot: int) -> bytes:
-        return access_log.line(record, slot, self.names)
+        """The line of an access record; an event goes its own way. One record that cannot be told must not end all."""
+        try:
+            event = access_log.event(record)
+            if event is not None:
+                self.events.line(*event)
+            elif self.orders.access >= 0:
+                return access_log.line(record, slot, self.names)
+        except Exception as error:  # noqa: BLE001 - strangers have a hand in what is parsed here
+            self.events.event("error", "record_unreadable", worker=slot, size=len(record), error=repr(error))
+        return b""
 
     def _write(self, lines: list[bytes]) -> None:
-        if not lines:
+        data = b"".join(lines)
+        if not data:
             return
-        written = write_all(self.orders.access, b"".join(lines))
-        if not written and not self.failed:
-            self.events.event("error", "access_log_failed", lines=len(lines))
-        self.failed = not written
+        if self.torn:
+            data = b"\n" + data
+        written = write_all(self.orders.access, data)
+        self.torn = self.torn if written == 0 else data[written - 1 : written] != b"\n"
+        if written < len(data) and not self.failed:
+            self.events.event("error", "access_log_failed", lost_bytes=len(data) - written)
+        self.failed = written < len(data)
 
     def _report_dropped(self, slot: int, ring: Ring) -> None:
         dropped = int(ring.dropped) - self.dropped[slot]

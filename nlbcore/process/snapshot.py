@@ -53,7 +53,7 @@ class Snapshot:
 
     generation: int
     config: Config
-    material: Material = field(repr=False)
+    material: Material = field(repr=False)  # keys
     rows: Rows
 
     def seal(self) -> int:

@@ -64,12 +64,14 @@ def _listen_tcp(endpoint: Endpoint) -> socket.socket:
 
 def _listen_unix(endpoint: Endpoint) -> list[socket.socket]:
     """A Unix socket; one that a dead process has left behind is replaced, one that is served is not."""
-    path = str(endpoint.path)
+    path = Path(str(endpoint.path))
+    if path.is_symlink() or (path.exists() and not path.is_socket()):
+        raise OSError(errno.EEXIST, "")
+    if path.exists() and _abandoned(path):
+        path.unlink()
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        if _abandoned(path):
-            Path(path).unlink()
-        made.bind(path)
+        made.bind(str(path))
         made.listen(BACKLOG)
     except OSError:
         made.close()
@@ -77,17 +79,10 @@ def _listen_unix(endpoint: Endpoint) -> list[socket.socket]:
     return [made]
 
 
-def _abandoned(path: str) -> bool:
-    try:
-        if not Path(path).is_socket():
-            return False
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-            client.connect(path)
-    except ConnectionRefusedError:
-        return True
-    except OSError:
-        return False
-    return False
+def _abandoned(path: Path) -> bool:
+    """Whether nobody listens there. A full queue is a process that hangs: it is there all the same."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as client:
+        return client.connect_ex(str(path)) == errno.ECONNREFUSED
 
 
 def _start_error(endpoint: Endpoint, error: OSError) -> StartError:
@@ -96,6 +91,7 @@ def _start_error(endpoint: Endpoint, error: OSError) -> StartError:
         errno.EADDRNOTAVAIL: "this machine has no such address",
         errno.EACCES: "permission denied; ports below 1024 need root or CAP_NET_BIND_SERVICE",
         errno.ENOENT: "the folder does not exist",
+        errno.EEXIST: "something else has that name, and it is not removed",
     }
     reason = hints.get(error.errno or 0, error.strerror or str(error))
     code = EXIT_PERMISSION if error.errno in (errno.EACCES, errno.EPERM) else EXIT_FAILED

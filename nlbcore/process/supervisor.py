@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 WORKERS = 1
 START_TIMEOUT = 30.0
 """Seconds that a worker may take for its first generation."""
+RESTART_AFTER = 1.0
+"""Seconds that a log writer must have lived to be replaced when it dies."""
 KILL_AFTER = 3.0
 """Seconds between the order to stop at once and SIGKILL."""
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
@@ -156,11 +158,13 @@ class Supervisor:
         signal.set_wakeup_fd(self.wakeup, warn_on_full_buffer=False)
         for number in (*_STOP_SIGNALS, signal.SIGCHLD):
             signal.signal(number, _noted)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # of features that are not built yet
+            signal.signal(number, signal.SIG_IGN)
         self.selector.register(read, selectors.EVENT_READ)
 
     def _start_logwriter(self) -> None:
         """Start it; `_await_logwriter()` hears from it when it is ready to write."""
+        self.logwriter_started = time.monotonic()
         self.control, theirs = socket.socketpair()
         with theirs:
             orders = Orders(
@@ -182,7 +186,6 @@ class Supervisor:
         inheritance = worker.Inheritance(
             slot=slot,
             channel=theirs,
-            supervisor=os.getpid(),
             segment=self.segment,
             eventfd=self.eventfd,
             sockets={name: [slots[slot] for slots in addresses] for name, addresses in self.listening.items()},
@@ -271,9 +274,20 @@ class Supervisor:
                 self.draining = True
                 self._stop_now()
         if self.logwriter is not None and self.logwriter.poll() is not None:
-            self.events.event("error", "log_writer_died", status=self.logwriter.returncode)
-            self.control.close()
+            self._replace_logwriter(self.logwriter.returncode)
+
+    def _replace_logwriter(self, status: int) -> None:
+        """Start another one, but not for ever: one that ends at once would end again. What the rings hold is kept."""
+        self.events.event("error", "log_writer_died", status=status)
+        self.control.close()
+        self.logwriter = None
+        if time.monotonic() - self.logwriter_started < RESTART_AFTER:
+            self.events.event("error", "log_writer_given_up")
+            return
+        try:
             self._start_logwriter()
+        except OSError as error:
+            self.events.event("error", "log_writer_given_up", error=error.strerror)
 
     def _on_message(self, process: Process) -> None:
         """A worker has carried out DRAIN: nothing is queued for it any more. The last one closes the sockets."""
@@ -332,7 +346,11 @@ class Supervisor:
         if self.logwriter is not None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self.control.close()
-            self.logwriter.wait()
+            try:
+                self.logwriter.wait(KILL_AFTER)
+            except subprocess.TimeoutExpired:  # its reader is stuck
+                self.logwriter.kill()
+                self.logwriter.wait()
 
 
 def _noted(number: int, frame: FrameType | None) -> None:

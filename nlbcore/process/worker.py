@@ -2,8 +2,8 @@
 
 Runs after fork, in its own process, with one thread; before the fork the supervisor has made the listening sockets, the
 segment and the blank front contexts, which it inherits. It opens no file. Signals are the supervisor's: a Python handler
-would not run while the loop is without the GIL, so the worker ignores them and obeys its channel; the end of the channel
-(the supervisor is gone) is an order to stop.
+would not run while the loop is without the GIL, so the worker ignores them and obeys its channel. The end of the channel
+(the supervisor is gone, however it ended) is an order to stop; no other process holds the supervisor's end of it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import gc
 import os
 import signal
 import socket
+import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,6 @@ LAST_WORDS = 1.0
 """Seconds that a stopping worker gives its connections to take their last bytes."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,6 @@ class Inheritance:
     Attributes:
         slot: its number
         channel: its end of the channel
-        supervisor: process id of the supervisor
         segment: the shared segment
         eventfd: wakes the log writer
         sockets: the listening sockets of its slot, by listener
@@ -60,7 +59,6 @@ class Inheritance:
 
     slot: int
     channel: Channel
-    supervisor: int
     segment: Segment
     eventfd: int
     sockets: Mapping[str, list[socket.socket]]
@@ -216,16 +214,10 @@ def main(inheritance: Inheritance) -> NoReturn:
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        _die_with(inheritance.supervisor)
         gc.disable()
         setproctitle.setproctitle(f"nlb: worker {inheritance.slot}")
         status = Worker(inheritance).serve()
+    except BaseException:  # noqa: BLE001 - nothing may return into the supervisor's code
+        traceback.print_exc()
     finally:
         os._exit(status)
-
-
-def _die_with(supervisor: int) -> None:
-    """The second belt: SIGKILL from the kernel should the supervisor end and the channel not tell."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != supervisor:
-        os._exit(EXIT_CANNOT_START)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _lib, _ffi = _openssl.lib, _openssl.ffi
 
-SETTINGS: Mapping[str, Literal["front", "follows"]] = {
+SETTINGS: Mapping[str, Literal["front", "follows", "follows up to TLS 1.2"]] = {
     "versions": "front",
     "groups": "front",
     "options": "front",
@@ -48,14 +48,14 @@ SETTINGS: Mapping[str, Literal["front", "follows"]] = {
     "ticket_lifetime": "front",
     "server_name_callback": "front",
     "certificate": "follows",
-    "cipher_suites": "follows",
+    "cipher_suites": "follows up to TLS 1.2",
     "trust_store": "follows",
     "ca_names": "follows",
     "alpn_callback": "follows",
     "security_level": "follows",
 }
 """Whose setting counts after the server-name callback has switched contexts. The engine sets verify mode and callback
-again on the connection, because they stay with the front."""
+again on the connection, because they stay with the front. A TLS 1.3 suite is chosen before the server name is looked at."""
 
 ALPN = {
     "HTTP1Only": ("http/1.1", "http/1.0"),
@@ -66,6 +66,7 @@ ALPN = {
 """The protocols of each ALPN policy in order of preference (Alibaba NLB, CreateListener)."""
 
 _SESSION_CACHE_OFF = 0
+_NO_AUTO_CHAIN = 8  # else OpenSSL would complete the server's chain with the CAs of its clients
 _RELEASE_BUFFERS = 16
 _CALLBACK_VERIFY = "int(*)(int, X509_STORE_CTX *)"
 _CALLBACK_SERVER_NAME = "int(*)(SSL *, int *, void *)"
@@ -143,10 +144,8 @@ def apply(front: SSL.Context, wanted: Settings) -> None:
     _check(_lib.SSL_CTX_set_max_proto_version(context, VERSIONS[versions[1]]))
     _check(_lib.SSL_CTX_set1_curves_list(context, wanted.policy.groups.encode()))
     _lib.SSL_CTX_set_options(context, SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
-    _lib.SSL_CTX_set_mode(context, _RELEASE_BUFFERS)
     _lib.SSL_CTX_set_session_cache_mode(context, _SESSION_CACHE_OFF)  # tickets only: nothing to grow in a worker
     _lib.SSL_CTX_set_timeout(context, wanted.ticket_lifetime)
-    _check(_lib.SSL_CTX_set_session_id_context(context, wanted.session_id_context, len(wanted.session_id_context)))
     _lib.SSL_CTX_set_tlsext_servername_callback(
         context, _ffi.cast(_CALLBACK_SERVER_NAME, callbacks.server_name_address())
     )
@@ -201,11 +200,14 @@ def _common(context: Any, wanted: Settings) -> None:
     _check(_lib.SSL_CTX_set_cipher_list(context, wanted.policy.cipher_list.encode()))
     if wanted.policy.ciphersuites:
         _check(_lib.SSL_CTX_set_ciphersuites(context, wanted.policy.ciphersuites.encode()))
+    _lib.SSL_CTX_set_mode(context, _RELEASE_BUFFERS | _NO_AUTO_CHAIN)
     _check(_lib.X509_STORE_up_ref(wanted.store._store))
     _lib.SSL_CTX_set_cert_store(context, wanted.store._store)
     mode = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT if wanted.verify else SSL.VERIFY_NONE
     _lib.SSL_CTX_set_verify(context, mode, _ffi.cast(_CALLBACK_VERIFY, callbacks.verify_address()))
     _lib.SSL_CTX_set_verify_depth(context, wanted.depth)
+    # The front's counts; but after a HelloRetryRequest the connection has the other one already.
+    _check(_lib.SSL_CTX_set_session_id_context(context, wanted.session_id_context, len(wanted.session_id_context)))
     names = _lib.sk_X509_NAME_new_null()
     _lib.SSL_CTX_set_client_CA_list(context, names)  # takes the list over
     for authority in wanted.ca_names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -20,20 +21,26 @@ _KINDS: dict[str, type[x509.GeneralName]] = {
 }
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def describe(der: bytes) -> dict[str, object]:
     """The access log's ``client_cert_*`` fields of a DER certificate.
 
     Subject and issuer are RFC 4514 strings, the serial number is hexadecimal as openssl prints it, the fingerprint
     lower-case hexadecimal. What cannot be read is left out: a hostile certificate must not cost its log line.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is odd in a stranger's certificate is not ours to warn about
+        return _describe(der)
+
+
+def _describe(der: bytes) -> dict[str, object]:
     fields: dict[str, object] = {}
     try:
         certificate = x509.load_der_x509_certificate(der)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         return {"client_cert_sha256": hashlib.sha256(der).hexdigest()}
-    _put(fields, "client_cert_subject", certificate.subject.rfc4514_string)
-    _put(fields, "client_cert_issuer", certificate.issuer.rfc4514_string)
+    _put(fields, "client_cert_subject", lambda: certificate.subject.rfc4514_string())  # noqa: PLW0108 - .subject can raise
+    _put(fields, "client_cert_issuer", lambda: certificate.issuer.rfc4514_string())  # noqa: PLW0108 - .issuer too
     _put(fields, "client_cert_serial", lambda: f"{certificate.serial_number:X}")
     fields["client_cert_sha256"] = hashlib.sha256(der).hexdigest()
     _put(fields, "client_cert_not_after", lambda: certificate.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ"))

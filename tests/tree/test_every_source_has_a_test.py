@@ -10,21 +10,10 @@ from tests.tree import ROOT, sources
 
 # Source: why it has no test file of its own.
 EXCEPTIONS = {
-    **dict.fromkeys(
-        (
-            *(
-                f"nlbcore/engine/{name}.pyx"
-                for name in ("buf", "callbacks", "counters", "dialer", "engine", "identities")
-            ),
-            *(f"nlbcore/engine/{name}.pyx" for name in ("journal", "listener", "loop", "openssl", "plain", "relay")),
-            *(f"nlbcore/engine/{name}.pyx" for name in ("session", "slab", "timers", "tls", "transport")),
-        ),
-        "C functions without a door for Python; tests/wire drives them with real sockets",
-    ),
     "nlbcore/engine/_testing.pyx": "the tests' own door into compiled code, used by tests/engine",
     "nlbcore/engine/hooks.py": "a protocol class and its explanation, nothing that runs",
     **dict.fromkeys(
-        (f"nlbcore/process/{name}.py" for name in ("supervisor", "worker", "logwriter")),
+        (f"nlbcore/process/{name}.py" for name in ("supervisor", "worker")),
         "a process of its own; tests/wire runs it as `nlb run` does",
     ),
 }

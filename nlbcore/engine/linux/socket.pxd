@@ -1,4 +1,4 @@
-# <sys/socket.h>, <netinet/in.h>, <sys/un.h>, <netinet/tcp.h>
+# <sys/socket.h>, <netinet/in.h>, <sys/un.h>, <netinet/tcp.h>, <sys/ioctl.h>, <linux/sockios.h>
 from libc.stdint cimport uint16_t, uint32_t
 
 cdef extern from "<sys/socket.h>" nogil:
@@ -67,6 +67,13 @@ cdef extern from "<sys/un.h>" nogil:
     struct sockaddr_un:
         sa_family_t sun_family
         char sun_path[108]
+
+cdef extern from "<sys/ioctl.h>" nogil:
+    int ioctl(int fd, unsigned long request, void *value)
+
+cdef extern from "<linux/sockios.h>" nogil:
+    enum:
+        SIOCOUTQ
 
 cdef extern from "<netinet/tcp.h>" nogil:
     enum:

@@ -1,0 +1,120 @@
+"""An engine that a test drives by hand: plain TCP in, plain TCP out, its records read back."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from nlbcore.engine import counters
+from nlbcore.engine.engine import Engine
+from nlbcore.engine.hooks import ListenerPlan
+from nlbcore.observe import access_log
+from nlbcore.pool.schedulers import Group, route_address
+from nlbcore.process.logwriter import _records
+from nlbcore.segment import Block
+from nlbcore.termination import WORDS
+
+BLOCK = Block()
+"""Where this process counts from now on: it must live as long as the process."""
+
+
+def plan(group: Group, **changes: Any) -> ListenerPlan:
+    """A plain TCP listener for a group; it keeps the group alive."""
+    values: dict[str, Any] = {
+        "generation": 1,
+        "row": 0,
+        "group_row": 0,
+        "front": None,
+        "verify": False,
+        "tickets": False,
+        "strict_sni": False,
+        "reset_truncated": False,
+        "handshake_timeout": 5,
+        "connect_timeout": 5,
+        "idle_timeout": 10,
+        "half_close_timeout": 10,
+        "max_handshakes": 0,
+        "max_connections": 0,
+        "cps": 0,
+        "route": route_address(),
+        "group": group.address,
+        "alpn": b"",
+        "fallback": 0,
+        "names": {},
+        "keep": (group,),
+    }
+    return ListenerPlan(**{**values, **changes})
+
+
+class Running:
+    """One engine, one listener on a port of its own."""
+
+    def __init__(self, servers: Iterable[tuple[int, int, int, Any]], **changes: Any) -> None:
+        counters.use(ctypes.addressof(BLOCK), ctypes.sizeof(BLOCK))
+        BLOCK.ring.tail = BLOCK.ring.head
+        self.channel, self.ours = socket.socketpair()
+        self.eventfd = os.eventfd(0, os.EFD_NONBLOCK)
+        self.engine = Engine(3, self.channel.fileno(), self.eventfd)
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            self.address = listening.getsockname()
+            listening.setblocking(False)
+            number = self.engine.add_listener(plan(Group(servers, "wrr"), **changes))
+            self.engine.add_acceptor(listening.detach(), number)
+        self.clients: list[socket.socket] = []
+
+    def connect(self) -> socket.socket:
+        client = socket.create_connection(self.address)
+        client.settimeout(5)
+        self.clients.append(client)
+        return client
+
+    def turn(self, until: Callable[[], Any], timeout: float = 5) -> Any:
+        """Let the engine work until a condition holds."""
+        deadline = time.monotonic() + timeout
+        while not (value := until()):
+            assert time.monotonic() < deadline
+            self.engine.run(0.01)
+        return value
+
+    def received(self, sock: socket.socket, size: int) -> bytes:
+        """So many bytes, or all up to the end, at a socket beside the engine."""
+        out = bytearray()
+        sock.setblocking(False)
+
+        def enough() -> bool:
+            try:
+                piece = sock.recv(size - len(out))
+            except BlockingIOError:
+                return False
+            out.extend(piece)
+            return not piece or len(out) == size
+
+        self.turn(enough)
+        sock.settimeout(5)
+        return bytes(out)
+
+    def words(self, count: int = 1) -> list[str]:
+        """The terminations of so many ended connections."""
+        heads: list[tuple[Any, ...]] = []
+
+        def enough() -> bool:
+            heads.extend(access_log._HEAD.unpack_from(record) for record in _records(BLOCK.ring))
+            return len(heads) >= count
+
+        self.turn(enough)
+        return [WORDS[head[2]] for head in heads]
+
+    def close(self) -> None:
+        for client in self.clients:
+            client.close()
+        self.engine.stop_accepting()
+        self.engine.run(2)  # one that lingers waits for its client's FIN
+        self.engine.shut()
+        self.engine.close()
+        self.channel.close()
+        self.ours.close()
+        os.close(self.eventfd)

@@ -1,0 +1,334 @@
+"""The C callbacks: which name finds which certificate, and what verify, server name and ALPN decide in real handshakes.
+
+A context as the product makes it, an engine's connection of the test's own (`Current`), and pyOpenSSL at both ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cryptography.hazmat.bindings._rust import _openssl
+from hypothesis import given
+from hypothesis import strategies as st
+from OpenSSL import SSL
+
+from nlbcore.config.model import Listener
+from nlbcore.tls.context import Settings, apply, blank, certificate_contexts, context_address, settings
+from nlbcore.tls.material import ListenerMaterial, load_material
+from tests.support.certs import BAD_CLIENTS, Issued, Pki
+
+LABEL = st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=20)
+NAMES = {"a.example.org": 1, "*.example.org": 2, "example.org": 3, "*.a.example.org": 4, "localhost": 5}
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        (b"a.example.org", 1),
+        (b"A.Example.ORG", 1),
+        (b"a.example.org.", 1),
+        (b"b.example.org", 2),
+        (b"B.EXAMPLE.org.", 2),
+        (b"*.example.org", 2),
+        (b"example.org", 3),
+        (b"b.a.example.org", 4),
+        (b"c.b.a.example.org", 0),
+        (b"b.c.example.org", 0),
+        (b"localhost", 5),
+        (b"localhost.", 5),
+        (b"org", 0),
+        (b"", 0),
+        (b".", 0),
+        (b"..", 0),
+        (b"a.example.org..", 0),
+        (b".example.org", 0),
+        (b".b.example.org", 0),
+        (b"..example.org", 0),
+        (b"a", 0),
+        (b"xexample.org", 0),
+        (b"\xc3\xa4.example.org", 2),
+        (b"[.example.org", 2),
+        (b"@.example.org", 2),
+    ],
+    ids=repr,
+)
+def test_names(door: Any, said: bytes, found: int) -> None:
+    assert door.find_name(NAMES, said) == found
+
+
+def test_no_names(door: Any) -> None:
+    assert door.find_name({}, b"a.example.org") == 0
+    assert door.find_name({}, b"") == 0
+
+
+def test_long_names(door: Any) -> None:
+    """253 is the most that DNS has; with a trailing dot it is 254."""
+    longest = "a" * 241 + ".example.org"
+    assert len(longest) == 253
+    assert door.find_name({longest: 1}, longest.encode()) == 1
+    assert door.find_name({longest: 1}, longest.encode() + b".") == 1
+    assert door.find_name({"*.example.org": 2}, longest.encode() + b".") == 2
+    for size in (254, 255, 256, 1000, 16384):
+        name = b"a" * (size - 12) + b".example.org"
+        assert door.find_name({"*.example.org": 2}, name) in ({0, 2} if size == 254 else {0})
+        assert door.find_name({longest: 1}, name) == 0
+    for size in (254, 255, 70_000):
+        with pytest.raises(ValueError, match="is too long"):
+            door.find_name({"a" * size: 1}, b"a")
+
+
+def test_many_names(door: Any) -> None:
+    names = {f"n{number}.example.org": number for number in range(1, 3000)}
+    for number in (1, 2, 1499, 2999):
+        assert door.find_name(names, f"N{number}.example.org".encode()) == number
+    assert door.find_name(names, b"n3000.example.org") == 0
+
+
+@given(
+    st.lists(LABEL, min_size=1, max_size=4),
+    st.dictionaries(st.lists(LABEL, min_size=1, max_size=3).map(".".join), st.just(1)),
+)
+def test_against_the_rule(door: Any, labels: list[str], others: dict[str, int]) -> None:
+    """The exact one, else the one with a star for the first label."""
+    name = ".".join(labels)
+    table = {**dict.fromkeys(others, 9), name: 1}
+    assert door.find_name(table, name.upper().encode()) == 1
+    del table[name]
+    wildcard = ".".join(["*", *labels[1:]])
+    expected = 2 if len(labels) > 1 else 0
+    assert door.find_name({**table, wildcard: 2}, name.encode()) == expected
+
+
+# -- real handshakes -----------------------------------------------------------------------------------------------------
+
+BOTH = pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION], ids=["tls12", "tls13"])
+
+
+class Served:
+    """A listener's contexts, as a worker makes them."""
+
+    def __init__(self, pki: Pki, *certificates: Issued, **keys: Any) -> None:
+        self.pki = pki
+        model = Listener.model_validate(
+            {
+                "bind": "127.0.0.1:443",
+                "server_group": "app",
+                "certificates": [pair.entry() for pair in certificates or (pki.server,)],
+                "client_auth": {"mode": keys.pop("mode", "required"), "ca": str(pki.root.path), "depth": 2},
+                "alpn_policy": keys.pop("alpn_policy", None),
+            }
+        )
+        self.listener = model
+        material = self.material()
+        self.settings: Settings = settings("web", model, material)
+        self.front = blank()
+        apply(self.front, self.settings)
+        self.first, self.names = certificate_contexts(self.settings, material.certificates)
+
+    def material(self) -> ListenerMaterial:
+        from nlbcore.config.model import Config
+
+        config = Config.model_validate({"listeners": {"web": self.listener}, "server_groups": {"app": {}}})
+        found, findings = load_material(config, lambda _: (1, 1), "x.toml")
+        assert found is not None, findings
+        return found.listeners["web"]
+
+    def current(self, door: Any, **keys: Any) -> Any:
+        return door.Current(
+            context_address(self.first),
+            {name: context_address(context) for name, context in self.names.items()},
+            verify=self.settings.verify,
+            alpn=self.settings.alpn,
+            **keys,
+        )
+
+
+def client_of(pki: Pki, version: int, issued: Issued | None, alpn: tuple[bytes, ...] = ()) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_min_proto_version(version)
+    context.set_max_proto_version(version)
+    context.set_cipher_list(b"DEFAULT:@SECLEVEL=0")
+    if issued is not None:
+        context.use_certificate_chain_file(str(issued.path))
+        context.use_privatekey(issued.key)
+    if alpn:
+        context.set_alpn_protos(list(alpn))
+    return context
+
+
+def shake(
+    front: SSL.Context, client: SSL.Context, name: bytes | None = None, session: Any = None
+) -> tuple[Any, Any, bool]:
+    """Server's and client's connection, and whether the server was content."""
+    ends: list[Any] = [SSL.Connection(front), SSL.Connection(client)]
+    ends[0].set_accept_state()
+    ends[1].set_connect_state()
+    if name:
+        ends[1].set_tlsext_host_name(name)
+    if session is not None:
+        ends[1].set_session(session)
+    done = [False, False]
+    for _ in range(6):
+        for number, (here, there) in enumerate((ends, ends[::-1])):
+            try:
+                here.do_handshake()
+                done[number] = True
+            except SSL.Error:
+                pass
+            with contextlib.suppress(SSL.WantReadError):
+                there.bio_write(here.bio_read(1 << 20))
+    if all(done):
+        with contextlib.suppress(SSL.Error):
+            ends[1].recv(1)
+    for end in ends:
+        end.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
+    return ends[0], ends[1], done[0]
+
+
+@BOTH
+def test_a_good_client(door: Any, pki: Pki, version: int) -> None:
+    served = Served(pki)
+    with served.current(door) as current:
+        server, _, accepted = shake(served.front, client_of(pki, version, pki.client))
+        assert accepted
+        assert current.verdict() == {
+            "verify_error": 0,
+            "verify_depth": 0,
+            "name_refused": False,
+            "alpn_refused": False,
+            "der": pki.client.der,
+        }
+        assert server.get_peer_certificate() is not None
+
+
+@BOTH
+@pytest.mark.parametrize("kind", BAD_CLIENTS)
+def test_bad_clients(door: Any, pki: Pki, version: int, kind: str) -> None:
+    """The first error is kept, whatever OpenSSL finds after it, and so is the claimed identity."""
+    served = Served(pki)
+    bad = pki.bad_client(kind)
+    with served.current(door) as current:
+        _, _, accepted = shake(served.front, client_of(pki, version, bad))
+        assert not accepted
+        verdict = current.verdict()
+    assert door.verify_word(verdict["verify_error"]) == BAD_CLIENTS[kind][0]
+    assert verdict["der"] == bad.der
+
+
+@BOTH
+def test_no_certificate(door: Any, pki: Pki, version: int) -> None:
+    served = Served(pki)
+    with served.current(door) as current:
+        _, _, accepted = shake(served.front, client_of(pki, version, None))
+        assert not accepted
+        assert current.verdict()["der"] == b""
+        assert current.verdict()["verify_error"] == 0, "it is not called"
+
+
+@BOTH
+def test_nobody_is_there(door: Any, pki: Pki, version: int) -> None:
+    """Without a current connection every callback fails closed."""
+    served = Served(pki, mode="off")
+    _, _, accepted = shake(served.front, client_of(pki, version, pki.client))
+    assert not accepted
+    with served.current(door):
+        assert shake(served.front, client_of(pki, version, pki.client))[2]
+
+
+@BOTH
+def test_certificates_by_name(door: Any, pki: Pki, version: int) -> None:
+    other = pki.root.server("other.example.com", "*.wild.example.com")
+    served = Served(pki, pki.server, other)
+    shown = {}
+    for name in (b"www.example.com", b"OTHER.example.com", b"a.wild.example.com", b"unknown.example", None):
+        with served.current(door):
+            _, client, accepted = shake(served.front, client_of(pki, version, pki.client), name)
+            assert accepted
+        shown[name] = client.get_peer_certificate().to_cryptography() == other.certificate
+    assert shown == {
+        b"www.example.com": False,
+        b"OTHER.example.com": True,
+        b"a.wild.example.com": True,
+        b"unknown.example": False,
+        None: False,
+    }
+
+
+@BOTH
+def test_strict_names(door: Any, pki: Pki, version: int) -> None:
+    served = Served(pki)
+    for name, content in ((b"www.example.com", True), (b"unknown.example", False), (None, True)):
+        with served.current(door, strict_sni=True) as current:
+            assert shake(served.front, client_of(pki, version, pki.client), name)[2] is content
+            assert current.verdict()["name_refused"] is not content
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("policy", "offered", "agreed"),
+    [
+        ("HTTP2Preferred", (b"http/1.1", b"h2"), b"h2"),
+        ("HTTP2Optional", (b"h2", b"http/1.1"), b"http/1.1"),
+        ("HTTP2Optional", (b"spdy", b"h2"), b"h2"),
+        ("HTTP1Only", (b"http/1.0",), b"http/1.0"),
+        ("HTTP1Only", (b"h2", b"http/1.10", b"http/1."), None),
+        ("HTTP2Only", (), b""),
+        (None, (b"h2",), b""),
+    ],
+)
+def test_alpn(
+    door: Any, pki: Pki, version: int, policy: str | None, offered: tuple[bytes, ...], agreed: bytes | None
+) -> None:
+    served = Served(pki, alpn_policy=policy)
+    with served.current(door) as current:
+        _, client, accepted = shake(served.front, client_of(pki, version, pki.client, offered))
+        assert accepted is (agreed is not None)
+        assert current.verdict()["alpn_refused"] is (agreed is None)
+        if agreed is not None:
+            assert client.get_alpn_proto_negotiated() == agreed
+
+
+@BOTH
+@pytest.mark.parametrize("tickets", [True, False])
+def test_tickets(door: Any, pki: Pki, version: int, tickets: bool) -> None:
+    """Issued where they are wanted; and a connection that resumed gets no new one."""
+    served = Served(pki)
+    client = client_of(pki, version, pki.client)
+    with served.current(door, tickets=tickets):
+        session = shake(served.front, client)[1].get_session()
+    with served.current(door, tickets=tickets) as current:
+        server, _, accepted = shake(served.front, client, session=session)
+        assert accepted
+        assert (_openssl.lib.SSL_session_reused(server._ssl) == 1) is tickets
+        assert current.verdict()["der"] == pki.client.der, "also of a resumed one"
+
+
+def resumable(door: Any, served: Served, client: SSL.Context) -> Callable[[], Any]:
+    with served.current(door):
+        session = shake(served.front, client)[1].get_session()
+    return lambda: session
+
+
+@BOTH
+def test_the_identity_of_a_resumed_session_is_judged(door: Any, pki: Pki, version: int) -> None:
+    """A certificate that is expired by now: judged in the server-name callback, since OpenSSL verifies nothing again."""
+    import datetime as dt
+    import time
+
+    from tests.support.certs import now
+
+    served = Served(pki)
+    short = pki.root.client("short", not_after=now() + dt.timedelta(seconds=2))
+    client = client_of(pki, version, short)
+    session = resumable(door, served, client)()
+    with served.current(door):
+        server, _, accepted = shake(served.front, client, session=session)
+        assert accepted
+        assert _openssl.lib.SSL_session_reused(server._ssl) == 1
+    time.sleep(max(0.0, short.certificate.not_valid_after_utc.timestamp() + 1.01 - time.time()))
+    with served.current(door) as current:
+        assert not shake(served.front, client, session=session)[2]
+        assert door.verify_word(current.verdict()["verify_error"]) == "expired"

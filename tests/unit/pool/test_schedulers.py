@@ -1,0 +1,144 @@
+"""Choosing a server: the order and the shares of both schedulers, who is never chosen, and addresses the kernel takes."""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nlbcore.pool.schedulers import Group, route_address
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LOCAL: Any = ("127.0.0.1", 80)
+WEIGHTS = st.lists(st.integers(0, 100), min_size=1, max_size=12)
+
+
+def group(weights: Sequence[int], scheduler: Literal["wrr", "rr"] = "wrr", *, first: int = 0) -> Group:
+    """Servers with these weights; their rows are `first`, `first` + 1 ..."""
+    return Group(((first + row, weight, socket.AF_INET, LOCAL) for row, weight in enumerate(weights)), scheduler)
+
+
+def test_smooth_order() -> None:
+    one = group([5, 1, 1])
+    assert [one.choose() for _ in range(14)] == [0, 0, 1, 0, 2, 0, 0] * 2
+
+
+def test_equal_weights_take_turns() -> None:
+    for weight in (1, 100):
+        one = group([weight] * 3)
+        assert [one.choose() for _ in range(6)] == [0, 1, 2] * 2
+
+
+def test_round_robin_ignores_weights_but_zero() -> None:
+    one = group([100, 0, 1, 50], "rr")
+    assert [one.choose() for _ in range(6)] == [0, 2, 3] * 2
+
+
+@given(WEIGHTS)
+def test_shares_are_exact(weights: list[int]) -> None:
+    """Over the sum of the weights each server is chosen as often as its weight says, and again after that."""
+    one = group(weights)
+    total = sum(weights)
+    for _ in range(2):
+        chosen = Counter(one.choose() for _ in range(total))
+        assert chosen == Counter({row: weight for row, weight in enumerate(weights) if weight})
+    if total == 0:
+        assert one.choose() is None
+
+
+@given(WEIGHTS)
+def test_no_server_is_chosen_in_a_row_beyond_its_share(weights: list[int]) -> None:
+    """Smooth: at any moment each server is less than one turn away from what it is owed, times the number of servers."""
+    one = group(weights)
+    total = sum(weights)
+    seen: Counter[int | None] = Counter()
+    for turn in range(1, total + 1):
+        seen[one.choose()] += 1
+        for row, weight in enumerate(weights):
+            assert abs(seen[row] - turn * weight / total) < len(weights)
+
+
+@given(WEIGHTS, st.data())
+def test_what_was_tried_is_not_chosen_again(weights: list[int], data: st.DataObject) -> None:
+    one = group(weights)
+    for _ in range(data.draw(st.integers(0, 20))):
+        one.choose()
+    tried: list[int] = []
+    while (row := one.choose(tried)) is not None:
+        assert row not in tried
+        tried.append(row)
+    assert sorted(tried) == [row for row, weight in enumerate(weights) if weight]
+
+
+def test_a_server_that_fails_is_not_owed_a_burst() -> None:
+    """While a server is among the tried it collects nothing: it does not get all connections once it is back."""
+    one = group([1, 1])
+    for _ in range(1000):
+        assert one.choose([0]) == 1
+    assert Counter(one.choose() for _ in range(10)) == Counter({0: 5, 1: 5})
+
+
+def test_rows_are_those_of_the_segment() -> None:
+    assert group([1], first=8191).choose() == 8191
+    assert group([1], first=0xFFFE).choose() == 0xFFFE
+    with pytest.raises(OverflowError):
+        group([1], first=0x10000)
+
+
+def test_nobody() -> None:
+    assert group([]).choose() is None
+    assert group([0, 0]).choose() is None
+    assert group([0, 0], "rr").choose() is None
+
+
+def test_more_tried_than_a_connection_ever_tries() -> None:
+    """`tried` may be as long as the caller likes."""
+    one = group([1] * 100)
+    with pytest.raises(ValueError, match="tried"):
+        one.choose(range(65))
+
+
+@pytest.mark.parametrize(
+    ("family", "address"),
+    [
+        (socket.AF_INET, ("192.0.2.1", 65535)),
+        (socket.AF_INET6, ("2001:db8::1", 1, 0, 0)),
+        (socket.AF_INET6, ("fe80::1", 1, 0, 0xFFFFFFFF)),
+        (socket.AF_UNIX, "/run/app.sock"),
+        (socket.AF_UNIX, "x" * 107),
+        (socket.AF_UNIX, "/run/\udcff.sock"),
+    ],
+    ids=str,
+)
+def test_addresses(family: int, address: Any) -> None:
+    assert Group([(3, 1, family, address)], "wrr").choose() == 3
+
+
+@pytest.mark.parametrize(
+    ("family", "address", "error"),
+    [
+        (socket.AF_INET, ("localhost", 80), OSError),
+        (socket.AF_INET, ("::1", 80), OSError),
+        (socket.AF_INET, ("127.0.0.1", 65536), OverflowError),
+        (socket.AF_INET, ("127.0.0.1", -1), OverflowError),
+        (socket.AF_INET6, ("fe80::1%lo", 80, 0, 1), OSError),
+        (socket.AF_INET6, ("::1", 80, 0, 2**32), OverflowError),
+        (socket.AF_UNIX, "x" * 108, ValueError),
+    ],
+    ids=str,
+)
+def test_addresses_that_the_kernel_could_not_take(family: int, address: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        Group([(0, 1, family, address)], "wrr")
+
+
+def test_the_pointers() -> None:
+    one, two = group([1]), group([1])
+    assert route_address() == route_address() != 0
+    assert one.address != two.address

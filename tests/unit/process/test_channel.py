@@ -1,0 +1,92 @@
+"""The channel: messages whole and in order, with a descriptor or without, and its end is seen."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, get_args
+
+import pytest
+
+from nlbcore.process.channel import Channel, Command, Message
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Channel, Channel]]:
+    one, two = Channel.pair()
+    yield one, two
+    one.close()
+    two.close()
+
+
+def test_both_directions_in_order(ends: tuple[Channel, Channel]) -> None:
+    for here, there in (ends, ends[::-1]):
+        messages = [Message(command, number, f"r{number}") for number, command in enumerate(get_args(Command))]
+        for message in messages:
+            assert here.send(message)
+        assert [there.receive() for _ in messages] == messages
+        with pytest.raises(BlockingIOError):
+            there.receive()
+
+
+def test_neither_end_is_inherited_or_waits(ends: tuple[Channel, Channel]) -> None:
+    for end in ends:
+        assert not os.get_inheritable(end.fileno())
+        assert not os.get_blocking(end.fileno())
+
+
+def test_a_descriptor_goes_with_its_message(ends: tuple[Channel, Channel]) -> None:
+    first, second = os.memfd_create("first"), os.memfd_create("second")
+    os.write(first, b"one")
+    os.write(second, b"two")
+    assert ends[0].send(Message("PREPARE", 1, fd=first))
+    assert ends[0].send(Message("COMMIT", 1))
+    assert ends[0].send(Message("PREPARE", 2, fd=second))
+    os.close(first)
+    os.close(second)
+    for command, generation, content in (("PREPARE", 1, b"one"), ("COMMIT", 1, None), ("PREPARE", 2, b"two")):
+        message = ends[1].receive()
+        assert message is not None
+        assert (message.command, message.generation) == (command, generation)
+        if content is None:
+            assert message.fd == -1
+            continue
+        assert not os.get_inheritable(message.fd)
+        assert os.pread(message.fd, 9, 0) == content
+        os.close(message.fd)
+
+
+def test_descriptor_zero_is_a_descriptor(ends: tuple[Channel, Channel]) -> None:
+    assert ends[0].send(Message("PREPARE", fd=0))
+    message = ends[1].receive()
+    assert message is not None
+    assert message.fd > 0
+    os.close(message.fd)
+
+
+def test_the_end_of_the_channel() -> None:
+    one, two = Channel.pair()
+    assert one.send(Message("STOP"))
+    one.close()
+    assert two.receive() == Message("STOP"), "what was sent before the end arrives"
+    assert two.receive() is None
+    assert two.receive() is None
+    assert not two.send(Message("DONE"))
+    two.close()
+
+
+def test_a_long_reason(ends: tuple[Channel, Channel]) -> None:
+    reason = '"\n\u00e4' * 1000
+    assert ends[0].send(Message("REFUSED", 7, reason))
+    assert ends[1].receive() == Message("REFUSED", 7, reason)
+
+
+def test_a_reason_of_any_length_arrives(ends: tuple[Channel, Channel]) -> None:
+    """It may be cut, but not lost, and it must not break the channel."""
+    assert ends[0].send(Message("REFUSED", 7, "x" * 100_000))
+    message = ends[1].receive()
+    assert message is not None
+    assert message.command == "REFUSED"
+    assert message.reason.startswith("xxx")

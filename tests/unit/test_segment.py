@@ -1,0 +1,130 @@
+"""The segment: the same layout for Python and for C, a directory, and nothing that is not a segment is taken for one."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import struct
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from nlbcore import segment
+from nlbcore.engine import counters
+from nlbcore.segment import BLOCK, DIRECTORY, HEADER, Block, ListenerCounters, Ring, Segment, ServerCounters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture
+def create() -> Iterator[Callable[[int], Segment]]:
+    made: list[int] = []
+
+    def make(slots: int) -> Segment:
+        one = Segment.create(slots)
+        made.append(one.fd)
+        return one
+
+    yield make
+    for fd in made:
+        os.close(fd)
+
+
+def offset(name: str) -> int:
+    structure, _, field = name.partition(".")
+    kind: Any = getattr(segment, structure)
+    return getattr(kind, field).offset if field else ctypes.sizeof(kind)
+
+
+def test_the_layout_is_that_of_the_c_structures() -> None:
+    assert {name: offset(name) for name in counters.layout()} == counters.layout()
+
+
+def test_every_structure_is_compared() -> None:
+    assert {name.partition(".")[0] for name in counters.layout()} == {
+        "Block",
+        "ListenerCounters",
+        "ServerCounters",
+        "Ring",
+    }
+
+
+def test_blocks_begin_on_pages_and_have_room() -> None:
+    assert BLOCK % mmap.PAGESIZE == HEADER % mmap.PAGESIZE == DIRECTORY % mmap.PAGESIZE == 0
+    assert ctypes.sizeof(Block) <= BLOCK
+
+
+def test_a_new_segment_is_zero_and_shared(create: Callable[[int], Segment]) -> None:
+    one = create(2)
+    other = Segment(one.fd)
+    assert other.slots == 2
+    assert not os.get_inheritable(one.fd)
+    assert os.fstat(one.fd).st_size == HEADER + DIRECTORY + 2 * BLOCK
+    assert os.fstat(one.fd).st_blocks * 512 < 64 * 1024, "untouched pages cost nothing"
+    one.block(0).listeners[255].live = -3
+    one.block(1).servers[8191].connections = 2**64 - 1
+    one.block(1).ring.data[segment.RING - 1] = 255
+    assert other.block(0).listeners[255].live == -3
+    assert other.block(1).servers[8191].connections == 2**64 - 1
+    assert other.block(1).ring.data[segment.RING - 1] == 255
+    assert other.block(0).servers[8191].connections == other.block(1).listeners[255].live == 0
+
+
+def test_a_slot_that_is_not_there(create: Callable[[int], Segment]) -> None:
+    with pytest.raises(ValueError, match=r"[Bb]uffer"):
+        create(1).block(1)
+
+
+def test_the_directory(create: Callable[[int], Segment]) -> None:
+    one = create(1)
+    assert one.directory() == {}
+    one.write_directory({"node": "n\u00f6de", "listeners": {0: "web"}})
+    assert Segment(one.fd).directory() == {"node": "n\u00f6de", "listeners": {"0": "web"}}
+    one.write_directory({"node": "x"})
+    assert Segment(one.fd).directory() == {"node": "x"}
+
+
+def test_the_longest_directory(create: Callable[[int], Segment]) -> None:
+    one = create(1)
+    room = DIRECTORY - 4 - len('{"node": ""}')
+    one.write_directory({"node": "x" * room})
+    assert len(one.directory()["node"]) == room
+    assert one.block(0).heartbeat == 0
+    with pytest.raises(ValueError, match=f"the names of the configuration need {DIRECTORY - 3} bytes"):
+        one.write_directory({"node": "x" * (room + 1)})
+    assert len(one.directory()["node"]) == room, "the old one is still there"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"\0" * 16, struct.pack("=8sII", b"nlbsegm\0", segment.VERSION, 1), struct.pack("=8sII", segment.MAGIC, 2, 1)],
+    ids=["zero", "magic", "version"],
+)
+def test_what_is_no_segment_is_refused(head: bytes) -> None:
+    fd = os.memfd_create("other")
+    try:
+        os.write(fd, head.ljust(HEADER, b"\0"))
+        with pytest.raises(ValueError, match="not a segment of layout version 1"):
+            Segment(fd)
+    finally:
+        os.close(fd)
+
+
+def test_what_is_too_small_is_refused() -> None:
+    for size in (0, 8):
+        fd = os.memfd_create("small")
+        try:
+            os.ftruncate(fd, size)
+            with pytest.raises(ValueError):
+                Segment(fd)
+        finally:
+            os.close(fd)
+
+
+def test_a_row_for_everything() -> None:
+    kinds = {field[0]: field[1] for field in Block._fields_}
+    assert kinds["listeners"] == ListenerCounters * segment.LISTENERS
+    assert kinds["servers"] == ServerCounters * segment.SERVERS
+    assert len(Ring().data) == segment.RING
