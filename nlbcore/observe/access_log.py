@@ -77,6 +77,7 @@ def line(record: bytes, worker: int, names: Names) -> bytes:
 
 
 def _fields(record: bytes, worker: int, names: Names) -> Iterator[tuple[str, object]]:
+    """Every field in the order of the line. Long because it is that list."""
     (
         _,
         _,
