@@ -104,7 +104,7 @@ cdef class Limit:
 
     def let_pass(self, uint64_t microseconds):
         """As if so much time had passed."""
-        self.listener.cps_due -= microseconds
+        self.listener.cps_due -= microseconds * 1000
 
 
 cdef class Slab:
@@ -244,7 +244,8 @@ cdef class Pipe:
             tls_start(&self.t, <SSL *><uintptr_t>tls[0], <BIO *><uintptr_t>tls[1], <BIO *><uintptr_t>tls[2])
 
     def ready(self, bint readable=True, bint writable=True, bint rdhup=False):
-        """What epoll would have said."""
+        """A new round, and what epoll would have said."""
+        self.t.spent = 0
         self.t.readable = readable
         self.t.writable = writable
         self.t.rdhup = rdhup

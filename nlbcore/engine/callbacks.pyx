@@ -136,6 +136,8 @@ cdef SSL_CTX *name_context(const Listener *listener, const char *name) noexcept 
     cdef uint16_t size = 0
     cdef uint16_t dot = 0
     cdef SSL_CTX *found
+    if name[0] == 46:           # an empty label is no name
+        return NULL
     while name[size] != 0:
         if size == NAME:
             return NULL

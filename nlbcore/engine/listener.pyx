@@ -22,7 +22,7 @@ cdef enum:
     FIRST_PAUSE = 5         # ms
     LONGEST_PAUSE = 1000
     WARNING = 30            # logging.WARNING
-    SECOND = 1000000        # us
+    SECOND = 1000000000     # ns
 
 cdef Acceptor acceptors[ACCEPTORS]
 cdef uint32_t count = 0
@@ -118,7 +118,7 @@ cdef bint within_cps(Listener *listener) noexcept nogil:
     cdef uint64_t now, due
     if listener.cps == 0:
         return True
-    now = timers_clock_us()
+    now = timers_clock_us() * 1000
     due = (listener.cps_due if listener.cps_due > now else now) + SECOND // listener.cps
     if due > now + SECOND:
         return False

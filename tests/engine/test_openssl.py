@@ -131,7 +131,7 @@ def test_bindings_of_another_release(missing: str, changed: str, said: str) -> N
     import cryptography
     import OpenSSL
 
-    done = run(sys.executable, "-c", STAND_IN.format(missing=missing, changed=changed))
+    done = run(sys.executable, "-P", "-c", STAND_IN.format(missing=missing, changed=changed))
     versions = f"cryptography {cryptography.__version__}, pyOpenSSL {OpenSSL.__version__}"
     assert done.stdout.strip() == said.replace("VERSIONS", versions)
 

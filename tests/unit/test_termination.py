@@ -42,7 +42,7 @@ def test_a_word_of_each_number() -> None:
 def test_a_number_that_is_not_in_the_list(number: int) -> None:
     """In a process of its own: a compiled module without bounds checks would not raise but read what is behind the list."""
     code = f"import nlbcore.termination as t\ntry: t.word({number})\nexcept IndexError: print('refused')"
-    done = run(sys.executable, "-c", code)
+    done = run(sys.executable, "-P", "-c", code)
     assert (done.returncode, done.stdout) == (0, "refused\n")
 
 

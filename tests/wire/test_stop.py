@@ -1,17 +1,21 @@
-"""TERM (and QUIT, INT): new connections are refused, living ones finish, exit 0; `drain_timeout` and a second TERM cut them off."""
+"""TERM (and QUIT, INT): new connections are refused, living ones finish, exit 0; `drain_timeout` and a second TERM cut them off.
+
+Other signals that are sent by habit (HUP, USR1, USR2) end nothing. Full pipes: test_stop_with_full_pipes.py.
+"""
 
 from __future__ import annotations
 
 import signal
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.backends import Backend
 from tests.support.balancer import Balancer, plain_listener, server_group, tls_listener
-from tests.support.tls_client import TlsClient, connect
-from tests.support.waiting import wait_until
+from tests.support.tls_client import TLS13, TlsClient, client_context, connect
+from tests.support.waiting import stays, wait_until
 
 if TYPE_CHECKING:
     import ssl
@@ -19,6 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.certs import Pki
+
+
+CONNECTIONS = 400
 
 
 @pytest.fixture
@@ -122,3 +129,41 @@ def test_ports_are_free_afterwards(tmp_path: Path, pki: Pki, server: Backend, mu
         with TlsClient(balancer.port(), mutual) as client:
             client.handshake().ping()
         balancer.stop()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_other_signals(
+    tmp_path: Path, pki: Pki, server: Backend, number: signal.Signals, request: pytest.FixtureRequest
+) -> None:
+    """The same processes go on, with the connections they have and with new ones."""
+    balancer = make(tmp_path, pki, server, "5s").start()
+    request.addfinalizer(balancer.kill)
+    family = balancer.processes()
+    with connect(balancer.port("plain")) as old:
+        for _ in range(3):
+            balancer.signal(number)
+            stays(lambda: balancer.exit_code is None, f"running after {number.name}", 0.2)
+            with connect(balancer.port("plain")) as new:
+                for client in (old, new):
+                    client.sendall(b"ping")
+                    assert client.recv(10) == b"ping"
+        assert balancer.processes() == family
+    balancer.stop()
+
+
+def test_every_connection_is_logged(tmp_path: Path, pki: Pki, server: Backend, request: pytest.FixtureRequest) -> None:
+    """What a second TERM cuts off at once is logged, however much: here certificates of 2 MB."""
+    balancer = make(tmp_path, pki, server, "60s").start()
+    request.addfinalizer(balancer.kill)
+    names = [f"one-of-many-names-{number}.corp.example" for number in range(150)]
+    context = client_context(pki.root.path, TLS13, pki.root.client("long", names=names))
+    with ExitStack() as stack:
+        clients = [stack.enter_context(TlsClient(balancer.port(), context)).handshake() for _ in range(CONNECTIONS)]
+        server.wait_accepted(CONNECTIONS)
+        balancer.signal(signal.SIGTERM)
+        wait_until(lambda: is_closed(balancer.port()), "the listeners close")
+        balancer.signal(signal.SIGTERM)
+        balancer.wait_exit(0)
+        ports = {line["client_port"] for line in balancer.access.find(termination="shutdown")}
+        missing = {client.port for client in clients} - ports
+        assert not missing, f"{len(missing)} of {CONNECTIONS} lines are missing\n{balancer.describe()}"

@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support import backends
-from tests.support.backends import Backend
+from tests.support.backends import Backend, Seen
 from tests.support.balancer import Balancer, server_group, tls_listener
 from tests.support.tls_client import CLOSE_NOTIFY, TlsClient
 
@@ -22,6 +23,22 @@ if TYPE_CHECKING:
     from tests.support.certs import Pki
 
 
+MUCH = 2 << 20
+
+
+def read_slowly(seen: Seen) -> None:
+    """Busy for a moment, then reading in small portions."""
+    time.sleep(1)  # time is the behaviour
+    while seen.recv(32768):
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def slow(use: Callable[[Any], Any]) -> Backend:
+    """A server that takes its time."""
+    return use(Backend(read_slowly))  # type: ignore[no-any-return]
+
+
 @pytest.fixture(scope="module")
 def backend(use: Callable[[Any], Any]) -> Backend:
     """A server that answers only after the end of what it is sent."""
@@ -29,7 +46,7 @@ def backend(use: Callable[[Any], Any]) -> Backend:
 
 
 @pytest.fixture(scope="module")
-def balancer(balancer_for: Callable[..., Balancer], backend: Backend, pki: Pki) -> Balancer:
+def balancer(balancer_for: Callable[..., Balancer], backend: Backend, slow: Backend, pki: Pki) -> Balancer:
     """A listener for each manner; "default" says nothing."""
     return balancer_for(
         {
@@ -37,8 +54,9 @@ def balancer(balancer_for: Callable[..., Balancer], backend: Backend, pki: Pki) 
                 "default": tls_listener(pki.server, ca=pki.root.path),
                 "close": tls_listener(pki.server, ca=pki.root.path, on_truncated="close"),
                 "reset": tls_listener(pki.server, ca=pki.root.path, on_truncated="reset"),
+                "slow": tls_listener(pki.server, ca=pki.root.path, group="slow", on_truncated="reset"),
             },
-            "server_groups": {"app": server_group(backend)},
+            "server_groups": {"app": server_group(backend), "slow": server_group(slow)},
         }
     )
 
@@ -67,6 +85,19 @@ def test_reset(balancer: Balancer, backend: Backend, mutual: ssl.SSLContext) -> 
         assert (bytes(backend.last.data), backend.last.end) == (b"cut off", "reset")
         assert client.read_to_end()[0] == b""
     assert balancer.line(client)["termination"] == "truncated"
+
+
+def test_reset_waits_for_a_slow_server(balancer: Balancer, slow: Backend, mutual: ssl.SSLContext) -> None:
+    """All of 2 MiB, most of it queued when the client ended, and only then the reset."""
+    slow.forget()
+    with TlsClient(balancer.port("slow"), mutual) as client:
+        client.handshake().send(b"t" * MUCH)
+        client.fin()
+        slow.wait_accepted(1)
+        slow.wait_finished()
+        assert (slow.last.received, slow.last.end) == (MUCH, "reset")
+    line = balancer.line(client)
+    assert (line["termination"], line["received_bytes"]) == ("truncated", MUCH)
 
 
 @pytest.mark.parametrize("listener", ["close", "reset"])

@@ -39,7 +39,8 @@ def lines(loaded: Loaded) -> list[str]:
 def test_a_good_file(tmp_path: Path) -> None:
     loaded = load_text(tmp_path, GOOD)
     assert loaded.findings == ()
-    assert loaded.config is loaded.partial is not None
+    assert loaded.config is not None
+    assert loaded.config is loaded.partial
     assert loaded.config.listeners["web"].certificates[0].certificate == tmp_path / "server.crt"
     assert loaded.locate(("listeners", "web", "bind")) == (2, 8)
     assert loaded.locate(("listeners", "web", "certificates", 0, "private_key")) == (6, 15)

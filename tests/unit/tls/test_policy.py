@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from OpenSSL import SSL
@@ -96,7 +96,7 @@ def test_missing_versions() -> None:
     assert missing_versions(Policy("x", "TLSv1.1", "TLSv1.2", ("AES128-SHA256",), any_level=True)) == ("TLSv1.1",)
 
 
-def handshake(policy: Policy, version: int, server: object, key: object) -> str:
+def handshake(policy: Policy, version: int, server: Any, key: Any) -> str:
     """The version that a server with this policy and a client that speaks one version only agree on; empty if none."""
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(VERSIONS[policy.min_version])
