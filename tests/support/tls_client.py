@@ -264,6 +264,8 @@ class TlsClient:
                     self._write(piece)
                 self._pending += self._out.read()
             self._try_send()
+            if self.end is not None and not sending and not self._pending:
+                return  # that was the last of it: there is nothing left to wait for
             readable, _, _ = select.select(
                 [self.sock] if self.end is None else [],
                 [self.sock] if sending or self._pending else [],
