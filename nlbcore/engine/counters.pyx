@@ -24,17 +24,18 @@ def use(uintptr_t address, Py_ssize_t size):
 
 def layout():
     """Sizes and offsets in bytes of the C structures, to be compared with ``nlbcore.segment``."""
-    cdef Block *zero = NULL
+    cdef uintptr_t start = <uintptr_t>block
+    cdef uintptr_t listener = <uintptr_t>&block.listeners[0]
     return {
         "Block": sizeof(Block),
-        "Block.listeners": <uintptr_t>&zero.listeners,
-        "Block.servers": <uintptr_t>&zero.servers,
-        "Block.ring": <uintptr_t>&zero.ring,
+        "Block.listeners": <uintptr_t>&block.listeners - start,
+        "Block.servers": <uintptr_t>&block.servers - start,
+        "Block.ring": <uintptr_t>&block.ring - start,
         "ListenerCounters": sizeof(ListenerCounters),
-        "ListenerCounters.terminations": <uintptr_t>&zero.listeners[0].terminations - <uintptr_t>&zero.listeners[0],
-        "ListenerCounters.handshakes": <uintptr_t>&zero.listeners[0].handshakes - <uintptr_t>&zero.listeners[0],
-        "ListenerCounters.live": <uintptr_t>&zero.listeners[0].live - <uintptr_t>&zero.listeners[0],
+        "ListenerCounters.terminations": <uintptr_t>&block.listeners[0].terminations - listener,
+        "ListenerCounters.handshakes": <uintptr_t>&block.listeners[0].handshakes - listener,
+        "ListenerCounters.live": <uintptr_t>&block.listeners[0].live - listener,
         "ServerCounters": sizeof(ServerCounters),
         "Ring": sizeof(Ring),
-        "Ring.data": <uintptr_t>&zero.ring.data - <uintptr_t>&zero.ring,
+        "Ring.data": <uintptr_t>&block.ring.data - <uintptr_t>&block.ring,
     }

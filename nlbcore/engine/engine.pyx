@@ -4,8 +4,9 @@ One engine per process; its state is the modules' own. Python runs again only to
 (64 at a time), and when ``run()`` returns because the supervisor has something to say.
 """
 
-import errno
+import os
 import time
+from errno import ENOSPC
 
 cimport cython
 from libc.stdint cimport uint16_t, uint32_t, uint64_t, uintptr_t
@@ -20,6 +21,7 @@ from nlbcore.engine.listener cimport (
 from nlbcore.engine.loop cimport (
     ACCEPTOR, CHANNEL, Event, loop_add, loop_close, loop_event, loop_open, loop_remove, loop_wait,
 )
+from nlbcore.engine.linux.unistd cimport errno
 from nlbcore.engine.openssl cimport BIO, SSL, SSL_CTX, ossl
 from nlbcore.engine.session cimport (
     serve_closed, serve_handshakes, serve_ready, session_accept, session_end, session_event, session_timeout,
@@ -86,8 +88,12 @@ cdef class Engine:
         self.eventfd = eventfd
         self.owners = []
         timers_reset()
-        if loop_open() != 0 or loop_add(channel, CHANNEL, 0, 0, False) != 0:
-            raise OSError(errno.EMFILE, "epoll")
+        if loop_open() != 0:
+            raise OSError(errno, os.strerror(errno), "epoll")
+        if loop_add(channel, CHANNEL, 0, 0, False) != 0:
+            failed = errno
+            loop_close()
+            raise OSError(failed, os.strerror(failed), "channel")
         sessions_open(slot, refill)
 
     def add_listener(self, plan):
@@ -151,7 +157,7 @@ cdef class Engine:
             OSError: it cannot be watched
         """
         if acceptor_add(fd, self.listeners[listener]) != 0:
-            raise OSError(errno.ENOSPC, f"cannot watch listening socket {fd}")
+            raise OSError(ENOSPC, os.strerror(ENOSPC), f"listening socket {fd}")
 
     def stop_accepting(self):
         """Accept what is queued, then close the listening sockets. ``run()`` returns when the last session has ended.

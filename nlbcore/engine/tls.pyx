@@ -251,7 +251,7 @@ cdef void tls_rest(Transport *t) noexcept nogil:
     """An idle connection gives its grown BIOs back: fresh ones in their place, if nothing waits in them."""
     cdef BIO *rbio
     cdef BIO *wbio
-    if not t.stretched or waiting(t.rbio) or waiting(t.wbio):
+    if not t.stretched or t.ops.pending(t) or t.ops.backlog(t):
         return
     rbio = ossl.BIO_new(ossl.BIO_s_mem())
     wbio = ossl.BIO_new(ossl.BIO_s_mem())

@@ -238,9 +238,14 @@ class Front:
         self.context = context
 
     def connections(self, count: int) -> list[tuple[int, int, int]]:
-        made = []
+        made: list[tuple[int, int, int]] = []
         for _ in range(count):
-            connection: Any = SSL.Connection(self.context, None)
+            try:
+                connection: Any = SSL.Connection(self.context, None)
+            except SSL.Error:
+                if not made:
+                    raise
+                break  # what was made belongs to the engine already
             connection.set_accept_state()
             ssl, rbio, wbio = connection._ssl, connection._into_ssl, connection._from_ssl
             made.append((_address(ssl), _address(rbio), _address(wbio)))
