@@ -4,9 +4,9 @@ One engine per process; its state is the modules' own. Python runs again only to
 (64 at a time), and when ``run()`` returns because the supervisor has something to say.
 """
 
+import errno as codes
 import os
 import time
-from errno import ENOSPC
 
 cimport cython
 from libc.stdint cimport uint16_t, uint32_t, uint64_t, uintptr_t
@@ -157,7 +157,7 @@ cdef class Engine:
             OSError: it cannot be watched
         """
         if acceptor_add(fd, self.listeners[listener]) != 0:
-            raise OSError(ENOSPC, os.strerror(ENOSPC), f"listening socket {fd}")
+            raise OSError(codes.ENOSPC, f"cannot watch listening socket {fd}")
 
     def stop_accepting(self):
         """Accept what is queued, then close the listening sockets. ``run()`` returns when the last session has ended.
