@@ -23,14 +23,28 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     # engine.callbacks: the addresses of the C callbacks that a context is given.
     "tls": (*FLOOR, "config.model", "config.finding", "engine.callbacks"),
     # engine.hooks is the interface that the schedulers implement for the engine; engine.linux is C declarations only.
-    "pool": (*FLOOR, "config.model", "engine.hooks", "engine.linux"),
+    # engine.counters: the verdicts on the servers, in the segment.
+    "pool": (*FLOOR, "config.model", "engine.hooks", "engine.counters", "engine.linux"),
     "engine": FLOOR,
     # engine.journal: the layout of the records it makes lines of; tls.identity: the words for a certificate in them.
     "observe": (*FLOOR, "config.model", "engine.counters", "engine.journal", "tls.identity"),
-    "process": (*FLOOR, "config", "tls", "pool", "engine", "observe"),
+    "control": (*FLOOR, "config.model"),
+    "pki": ("errors",),
+    "process": (
+        *FLOOR,
+        *("config", "tls", "pool", "engine", "observe"),
+        *("control.protocol", "control.server", "control.handlers"),
+    ),
 }
 CLI = "nlbcli"
-CLI_ALLOWED: tuple[str, ...] = ("errors", "config", "process.supervisor", "process.checker")
+CLI_ALLOWED: tuple[str, ...] = (
+    "errors",
+    "config",
+    "control.client",
+    "pki",
+    "process.supervisor",
+    "process.checker",
+)
 # Nobody imports these.
 TOPS = (CLI, "tests", "bench")
 

@@ -4,6 +4,7 @@ A memfd that the supervisor makes before it forks. Untouched pages cost nothing,
 
     0          magic "nlbseg\\0\\0", layout version, number of worker slots      (HEADER bytes)
     HEADER     the directory of names                                          (DIRECTORY bytes)
+    ...        Shared: what all workers look at, on a page boundary
     ...        one Block for each worker slot, on page boundaries
 
 The directory is JSON: which listener, group and server a row number means, and the node's name. Only the supervisor
@@ -11,8 +12,11 @@ writes it: first the length, 0 while it changes.
 
 A Block is written by its worker alone (``engine/counters``, the same layout as C structures; a test compares them).
 *Counters* are monotone and survive a restart of the worker; *gauges* (`live`) are set to zero by the supervisor when it
-reaps one. Rows are given out by the supervisor and mean the same in every block. The log ring at the end of a block is
+reaps one, so that a killed worker's connections are not counted for ever. Rows are given out by the supervisor and mean the same in every block. The log ring at the end of a block is
 read by the log writer, which owns `tail` and `asleep`; records are described in ``engine/journal.pxd``.
+
+Shared has one writer for each field too, with one exception: the verdicts on the servers are the prober's, `cps_due` of a
+listener is every worker's, by compare-and-swap.
 """
 
 from __future__ import annotations
@@ -22,15 +26,32 @@ import json
 import mmap
 import os
 import struct
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MAGIC = b"nlbseg\0\0"
-VERSION = 1
+VERSION = 2
 HEADER = mmap.PAGESIZE
 DIRECTORY = 4 * 1024 * 1024
 LISTENERS = 256
 SERVERS = 8192
 RING = 1 << 20
+STATES = ("Initial", "Available", "Unhealthy", "Unavailable", "Draining")
+"""What is known of a server (the words of Alibaba Cloud NLB): checks have not told yet, it answers, it does not, it is not
+checked, it is being taken out. A `Verdict.state` is an index."""
+INITIAL, AVAILABLE, UNHEALTHY, UNAVAILABLE, DRAINING = range(5)
+REASONS = (
+    "",
+    "CONNECT_TIMEOUT",
+    "CONNECT_FAILED",
+    "RECV_RESPONSE_TIMEOUT",
+    "CONNECT_INTERRUPT",
+    "HTTP_CODE_NOT_MATCH",
+    "HTTP_INVALID_HEADER",
+)
+"""Why a server is unhealthy (the words of Alibaba Cloud NLB); a `Verdict.reason` is an index."""
 _HEAD = struct.Struct("=8sII")
 _LENGTH = struct.Struct("=I")
 
@@ -86,6 +107,28 @@ class Block(ctypes.Structure):
     ]
 
 
+class Verdict(ctypes.Structure):
+    """What the prober says of one server: indices into STATES and REASONS, and since when (ms of the Unix epoch)."""
+
+    _fields_: ClassVar = [
+        ("state", ctypes.c_uint8),
+        ("reason", ctypes.c_uint8),
+        ("unused", ctypes.c_uint8 * 6),
+        ("since_ms", ctypes.c_uint64),
+    ]
+
+
+class Shared(ctypes.Structure):
+    """What all workers look at: for each listener when its next connection may come (ns on the monotonic clock; the
+    limit of connections a second), for each server the verdict on it."""
+
+    _fields_: ClassVar = [
+        ("cps_due", ctypes.c_uint64 * LISTENERS),
+        ("verdicts", Verdict * SERVERS),
+    ]
+
+
+SHARED = -(-ctypes.sizeof(Shared) // mmap.PAGESIZE) * mmap.PAGESIZE
 BLOCK = -(-ctypes.sizeof(Block) // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
@@ -106,18 +149,28 @@ class Segment:
         magic, version, self.slots = _HEAD.unpack_from(self._map)
         if magic != MAGIC or version != VERSION:
             raise ValueError(f"not a segment of layout version {VERSION}")
+        self.shared = Shared.from_buffer(self._map, HEADER + DIRECTORY)
+        self.verdicts = self.shared.verdicts
 
     @classmethod
     def create(cls, slots: int) -> Self:
         """Make a segment for `slots` workers; the memfd is not inherited over exec unless it is passed on."""
         fd = os.memfd_create("nlb-segment", os.MFD_CLOEXEC)
-        os.ftruncate(fd, HEADER + DIRECTORY + slots * BLOCK)
+        os.ftruncate(fd, HEADER + DIRECTORY + SHARED + slots * BLOCK)
         os.pwrite(fd, _HEAD.pack(MAGIC, VERSION, slots), 0)
         return cls(fd)
 
     def block(self, slot: int) -> Block:
         """The block of a worker slot, in place."""
-        return Block.from_buffer(self._map, HEADER + DIRECTORY + slot * BLOCK)
+        return Block.from_buffer(self._map, HEADER + DIRECTORY + SHARED + slot * BLOCK)
+
+    def repair(self, slot: int, listeners: Iterable[int], servers: Iterable[int]) -> None:
+        """What a worker that is gone has left behind: its connections are no more, so its gauges in these rows are 0."""
+        block = self.block(slot)
+        for row in listeners:
+            block.listeners[row].live = 0
+        for row in servers:
+            block.servers[row].live = 0
 
     def write_directory(self, names: dict[str, Any]) -> None:
         """Publish the names of the rows.

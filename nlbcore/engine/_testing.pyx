@@ -10,6 +10,7 @@ from libc.string cimport memcpy, memset
 from nlbcore.engine cimport callbacks, counters
 from nlbcore.engine.buf cimport Buf, buf_free, buf_keep, buf_sane, buf_waiting
 from nlbcore.engine.callbacks cimport name_context, name_put
+from nlbcore.engine.counters cimport shared
 from nlbcore.engine.der cimport der_has_alternative_name, der_is_authority
 from nlbcore.engine.identities cimport identity_count, identity_drop, identity_take
 from nlbcore.engine.journal cimport journal_access, journal_event, journal_wake
@@ -93,6 +94,7 @@ cdef class Limit:
     def __cinit__(self, uint32_t cps):
         memset(&self.listener, 0, sizeof(Listener))
         self.listener.cps = cps
+        shared.cps_due[0] = 0
 
     def admit(self, int attempts):
         """How many of so many connections at once get in."""
@@ -104,7 +106,7 @@ cdef class Limit:
 
     def let_pass(self, uint64_t microseconds):
         """As if so much time had passed."""
-        self.listener.cps_due -= microseconds * 1000
+        shared.cps_due[0] -= microseconds * 1000
 
 
 cdef class Slab:

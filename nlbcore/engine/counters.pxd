@@ -1,5 +1,5 @@
-# One worker's block of the segment: what it alone writes; see counters.pyx and nlbcore/segment.py.
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+# What this worker writes in the segment, and what it reads there; see counters.pyx and nlbcore/segment.py.
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
     LISTENERS = 256
@@ -7,6 +7,13 @@ cdef enum:
     WORDS = 64              # room for the termination list
     VERSIONS = 5            # none, TLSv1.0 ... TLSv1.3
     RING = 1 << 20          # bytes of a log ring
+
+cdef enum ServerState:      # segment.STATES
+    SERVER_INITIAL
+    SERVER_AVAILABLE
+    SERVER_UNHEALTHY
+    SERVER_UNAVAILABLE
+    SERVER_DRAINING
 
 cdef struct ListenerCounters:
     uint64_t connections    # counters: monotone, kept over a restart of the worker
@@ -39,4 +46,17 @@ cdef struct Block:
     ServerCounters servers[SERVERS]
     Ring ring
 
+cdef struct Verdict:        # of the prober on a server; indices into segment.STATES and segment.REASONS
+    uint8_t state
+    uint8_t reason
+    uint8_t unused[6]
+    uint64_t since_ms
+
+cdef struct Shared:
+    uint64_t cps_due[LISTENERS]     # ns: when the listener's next connection may come (GCRA); by compare-and-swap
+    Verdict verdicts[SERVERS]       # only the prober writes them
+
 cdef Block *block
+cdef Shared *shared
+
+cdef int64_t live_connections(uint16_t row) noexcept nogil

@@ -16,7 +16,7 @@ from nlbcore.engine.counters cimport LISTENERS, block
 from nlbcore.engine.hooks cimport route_t
 from nlbcore.engine.journal cimport journal_half_full, journal_wake
 from nlbcore.engine.listener cimport (
-    ACCEPTOR_TIMER, Acceptor, acceptor_add, acceptor_at, acceptor_close, acceptor_count, acceptor_resume,
+    ACCEPTOR_TIMER, Acceptor, acceptor_add, acceptor_at, acceptor_count, acceptor_remove, acceptor_resume,
 )
 from nlbcore.engine.loop cimport (
     ACCEPTOR, CHANNEL, Event, loop_add, loop_close, loop_event, loop_open, loop_remove, loop_wait,
@@ -38,7 +38,7 @@ from nlbcore.termination cimport SHUTDOWN
 
 cdef enum:
     BEAT = 100              # ms between heartbeats, and slices of the janitor
-    ROUNDS = 512            # of accepting what is queued, before the listening sockets are closed
+    ROUNDS = 512            # of accepting what is queued, before accepting ends
     PATIENCE = 500          # ms for the log writer while every session is ended
 
 
@@ -150,30 +150,39 @@ cdef class Engine:
                 raise ValueError(f"server name {name!r} is too long")
         return self.listener_count - 1
 
-    def add_acceptor(self, int fd, int listener):
-        """Accept from `fd` for listener number `listener`; the engine owns the descriptor from now on.
+    def add_acceptor(self, int fd, int listener, bint shared=False):
+        """Accept from `fd` for listener number `listener`; the descriptor stays the caller's, and open. With `shared`,
+        other processes accept from it too.
 
+        Returns:
+            its number, for :meth:`remove_acceptor`
         Raises:
             OSError: it cannot be watched
         """
-        if acceptor_add(fd, self.listeners[listener]) != 0:
+        cdef int number = acceptor_add(fd, self.listeners[listener], shared)
+        if number < 0:
             raise OSError(codes.ENOSPC, f"cannot watch listening socket {fd}")
+        return number
+
+    def remove_acceptor(self, uint32_t number):
+        """Accept no more from this one: another worker does."""
+        acceptor_remove(acceptor_at(number))
 
     def stop_accepting(self):
-        """Accept what is queued, then close the listening sockets. ``run()`` returns when the last session has ended.
-        """
+        """Accept what is queued, then no more; the caller closes the sockets. ``run()`` returns when the last session
+        has ended."""
         cdef uint32_t i
         cdef uint64_t before
         self.draining = True
         for i in range(acceptor_count()):
-            if acceptor_at(i).fd < 0:
+            if not acceptor_at(i).used:
                 continue
             for _round in range(ROUNDS):
                 before = block.connection
                 session_accept(acceptor_at(i))
                 if block.connection == before:
                     break
-            acceptor_close(acceptor_at(i))
+            acceptor_remove(acceptor_at(i))
         serve_closed()
 
     def shut(self):
@@ -225,7 +234,7 @@ cdef class Engine:
                 if event.kind == CHANNEL:
                     called = True
                 elif event.kind == ACCEPTOR:
-                    if acceptor_at(event.slot).fd >= 0:
+                    if acceptor_at(event.slot).used:
                         session_accept(acceptor_at(event.slot))
                 else:
                     session_event(&event)
@@ -247,11 +256,11 @@ cdef class Engine:
                 return False
 
     def close(self):
-        """Close the listening sockets and the poller, free the nurseries. Sessions must have been shut."""
+        """Close the poller, free the nurseries. Sessions must have been shut."""
         cdef uint32_t i
         cdef int k
         for i in range(acceptor_count()):
-            acceptor_close(acceptor_at(i))
+            acceptor_remove(acceptor_at(i))
         loop_close()
         for k in range(self.listener_count):
             while self.listeners[k].ready:

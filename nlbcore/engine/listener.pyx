@@ -1,5 +1,9 @@
 """Accepting: listening sockets, the back-off when descriptors run out, the limit of connections a second.
 
+A socket of our own slot is watched alone. One that several workers watch - a Unix socket, or a slot whose worker is gone
+and that we have adopted - is watched with EPOLLEXCLUSIVE. Sockets stay open when we stop watching: closing one would drop
+what waits in its queue.
+
 Out of descriptors (EMFILE), the queue would otherwise be reported again at once and for ever: a spare descriptor is
 given up to accept one connection and close it, so that the client learns it, and the acceptor pauses for 5 ms, doubling
 to 1 s while it lasts. It is logged once for each such time.
@@ -7,6 +11,7 @@ to 1 s while it lasts. It is logged once for each such time.
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
+from nlbcore.engine.counters cimport shared
 from nlbcore.engine.journal cimport journal_event
 from nlbcore.engine.linux.socket cimport (
     SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, sockaddr, sockaddr_storage, socklen_t,
@@ -14,9 +19,17 @@ from nlbcore.engine.linux.socket cimport (
 from nlbcore.engine.linux.unistd cimport (
     ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO, close, dup, errno,
 )
-from nlbcore.engine.loop cimport ACCEPTOR, loop_add, loop_remove
+from nlbcore.engine.loop cimport ACCEPTOR, loop_add, loop_remove, loop_share
 from nlbcore.engine.slab cimport Listener
 from nlbcore.engine.timers cimport timer_clear, timer_set, timers_clock_us, timers_now
+
+cdef extern from *:
+    """
+    static inline int nlb_swap(uint64_t *at, uint64_t *expected, uint64_t wanted) {
+        return __atomic_compare_exchange_n(at, expected, wanted, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    }
+    """
+    bint swap "nlb_swap"(uint64_t *at, uint64_t *expected, uint64_t wanted) noexcept nogil
 
 cdef enum:
     FIRST_PAUSE = 5         # ms
@@ -37,34 +50,49 @@ cdef uint32_t acceptor_count() noexcept nogil:
     return count
 
 
-cdef int acceptor_add(int fd, Listener *listener) noexcept nogil:
-    """Accept from `fd`, which is non-blocking and stays open until acceptor_close(); 0, or -1 with errno."""
+cdef int watch(const Acceptor *acceptor) noexcept nogil:
+    cdef uint32_t index = <uint32_t>(acceptor - acceptors)
+    if acceptor.shared:
+        return loop_share(acceptor.fd, ACCEPTOR, index)
+    return loop_add(acceptor.fd, ACCEPTOR, index, 0, False)
+
+
+cdef int acceptor_add(int fd, Listener *listener, bint shared) noexcept nogil:
+    """Accept from `fd`, which is non-blocking and stays open until acceptor_remove(): its number, or -1 when the
+    kernel or the table has no room for it."""
     global count, spare
-    cdef Acceptor *acceptor = &acceptors[count]
-    if count == ACCEPTORS:
+    cdef uint32_t index = 0
+    cdef Acceptor *acceptor
+    while index < count and acceptors[index].used:
+        index += 1
+    if index == ACCEPTORS:
         return -1
-    if spare < 0:
-        spare = dup(fd)
+    acceptor = &acceptors[index]
     memset(acceptor, 0, sizeof(Acceptor))
     acceptor.fd = fd
+    acceptor.shared = shared
     acceptor.listener = listener
     acceptor.timer.owner = acceptor
     acceptor.timer.kind = ACCEPTOR_TIMER
-    if loop_add(fd, ACCEPTOR, count, 0, False) != 0:
+    if watch(acceptor) != 0:
         return -1
+    if spare < 0:
+        spare = dup(fd)
+    acceptor.used = True
     listener.references += 1
-    count += 1
-    return 0
+    if index == count:
+        count += 1
+    return <int>index
 
 
-cdef void acceptor_close(Acceptor *acceptor) noexcept nogil:
+cdef void acceptor_remove(Acceptor *acceptor) noexcept nogil:
+    """Accept from it no more; the socket goes on to listen until everybody has closed it."""
     global spare
-    if acceptor.fd < 0:
+    if not acceptor.used:
         return
     timer_clear(&acceptor.timer)
-    loop_remove(acceptor.fd)    # closing alone does not: the supervisor has the same socket open
-    close(acceptor.fd)
-    acceptor.fd = -1
+    loop_remove(acceptor.fd)
+    acceptor.used = False
     acceptor.listener.references -= 1
     if spare >= 0:          # it may be a dup of this socket, which would go on listening
         close(spare)
@@ -73,7 +101,7 @@ cdef void acceptor_close(Acceptor *acceptor) noexcept nogil:
 
 cdef void acceptor_resume(Acceptor *acceptor) noexcept nogil:
     """The pause is over."""
-    if acceptor.fd >= 0 and loop_add(acceptor.fd, ACCEPTOR, <uint32_t>(acceptor - acceptors), 0, False) != 0:
+    if acceptor.used and watch(acceptor) != 0:
         timer_set(&acceptor.timer, timers_now() + LONGEST_PAUSE)
 
 
@@ -101,6 +129,8 @@ cdef int acceptor_accept(Acceptor *acceptor, sockaddr_storage *peer) noexcept no
         if errno in (ECONNABORTED, EINTR, EPROTO):
             continue
         if errno in (EMFILE, ENFILE, ENOBUFS, ENOMEM):
+            if spare < 0:
+                spare = dup(acceptor.fd)
             if spare >= 0:
                 close(spare)
                 fd = accept4(acceptor.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
@@ -113,14 +143,17 @@ cdef int acceptor_accept(Acceptor *acceptor, sockaddr_storage *peer) noexcept no
 
 
 cdef bint within_cps(Listener *listener) noexcept nogil:
-    """Whether one more connection is within the limit a second (generic cell rate algorithm, ITU-T I.371);
-    a whole second's worth may come at once."""
-    cdef uint64_t now, due
+    """Whether one more connection is within the limit a second (generic cell rate algorithm, ITU-T I.371), over all
+    workers; a whole second's worth may come at once."""
+    cdef uint64_t *at = &shared.cps_due[listener.row]
+    cdef uint64_t now, before, due
     if listener.cps == 0:
         return True
     now = timers_clock_us() * 1000
-    due = (listener.cps_due if listener.cps_due > now else now) + SECOND // listener.cps
-    if due > now + SECOND:
-        return False
-    listener.cps_due = due
-    return True
+    before = at[0]
+    while True:
+        due = (before if before > now else now) + SECOND // listener.cps
+        if due > now + SECOND:
+            return False
+        if swap(at, &before, due):
+            return True

@@ -16,6 +16,7 @@ cdef struct Event:
 cdef int loop_open() noexcept nogil
 cdef void loop_close() noexcept nogil
 cdef int loop_add(int fd, Kind kind, uint32_t slot, uint32_t generation, bint edge) noexcept nogil
+cdef int loop_share(int fd, Kind kind, uint32_t slot) noexcept nogil
 cdef void loop_remove(int fd) noexcept nogil
 cdef int loop_wait(int timeout) noexcept nogil
 cdef void loop_event(int index, Event *event) noexcept nogil

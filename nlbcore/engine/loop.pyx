@@ -6,8 +6,8 @@ and the channel are level-triggered: what a batch leaves is reported again.
 
 from libc.stdint cimport uint32_t, uint64_t
 from nlbcore.engine.linux.epoll cimport (
-    EPOLLET, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, epoll_create1,
-    epoll_ctl, epoll_event, epoll_wait,
+    EPOLLET, EPOLLEXCLUSIVE, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL,
+    epoll_create1, epoll_ctl, epoll_event, epoll_wait,
 )
 from nlbcore.engine.linux.unistd cimport close
 
@@ -32,12 +32,23 @@ cdef void loop_close() noexcept nogil:
     epfd = -1
 
 
-cdef int loop_add(int fd, Kind kind, uint32_t slot, uint32_t generation, bint edge) noexcept nogil:
-    """Watch `fd`; 0, or -1 with errno. `generation` has 24 bits."""
+cdef int add(int fd, Kind kind, uint32_t slot, uint32_t generation, uint32_t flags) noexcept nogil:
     cdef epoll_event event
-    event.events = (EPOLLET | EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP) if edge else EPOLLIN
+    event.events = flags
     event.data.u64 = (<uint64_t>kind << 56) | (<uint64_t>generation << 32) | slot
     return epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event)
+
+
+cdef int loop_add(int fd, Kind kind, uint32_t slot, uint32_t generation, bint edge) noexcept nogil:
+    """Watch `fd`; 0, or -1 with errno. `generation` has 24 bits."""
+    return add(fd, kind, slot, generation,
+               (EPOLLET | EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP) if edge else EPOLLIN)
+
+
+cdef int loop_share(int fd, Kind kind, uint32_t slot) noexcept nogil:
+    """Watch a listening socket that other processes watch too: a connection wakes one of us, not all
+    (EPOLLEXCLUSIVE). 0, or -1 with errno."""
+    return add(fd, kind, slot, 0, EPOLLIN | <uint32_t>EPOLLEXCLUSIVE)
 
 
 cdef void loop_remove(int fd) noexcept nogil:

@@ -18,7 +18,7 @@ from nlbcore.termination cimport CLIENT_CLOSE, SERVER_CLOSE, TRUNCATED
 
 cdef enum:
     BUDGET = 131072         # bytes of a connection in a round
-    UNREAD = 131072  # backlog of a client that asks (KeyUpdate) and does not read the answers
+    UNREAD = 131072         # backlog of a client that asks (KeyUpdate) and does not read the answers
 
 cdef enum Moved:
     MOVED                   # something changed: look again

@@ -16,12 +16,12 @@ Allowed moves of the state machine are the table MOVES; anything else is a bug, 
 harm.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport abort
 from nlbcore.engine.buf cimport SCRATCH, ciphertext
 from nlbcore.engine.callbacks cimport judge_identity
 from nlbcore.engine cimport callbacks
-from nlbcore.engine.counters cimport ListenerCounters, block
+from nlbcore.engine.counters cimport ListenerCounters, block, live_connections
 from nlbcore.engine.dialer cimport dial, dial_failed, dialled
 from nlbcore.engine.identities cimport identity_drop, identity_take
 from nlbcore.engine.journal cimport journal_access
@@ -160,7 +160,6 @@ cdef void serve_closed() noexcept nogil:
         s = closed
         closed = s.next
         identity_drop(s.identity)
-        s.listener.connections -= 1
         s.listener.references -= 1
         s.listener.counters.live -= 1
         session_free(s)
@@ -269,6 +268,8 @@ cdef void session_accept(Acceptor *acceptor) noexcept nogil:
         s = session_new()
         if s == NULL:
             close(fd)
+            listener.counters.connections += 1
+            listener.counters.terminations[<int>OVERLOAD] += 1
             return
         block.connection += 1
         s.id = block.connection << 10 | worker_slot
@@ -277,11 +278,10 @@ cdef void session_accept(Acceptor *acceptor) noexcept nogil:
         s.accepted = timers_clock_us()
         s.timer.owner = s
         listener.references += 1
-        listener.connections += 1
         listener.counters.connections += 1
         listener.counters.live += 1
         transport_init(&s.client, fd, &plain_ops)
-        if listener.max_connections and listener.connections > listener.max_connections:
+        if listener.max_connections and live_connections(listener.row) > <int64_t>listener.max_connections:
             end_reset(s, CONNECTION_LIMIT)
         elif not within_cps(listener):
             end_reset(s, CPS_LIMIT)
@@ -482,9 +482,12 @@ cdef void overdue(Session *s) noexcept nogil:
 
 
 cdef void relay(Session *s) noexcept nogil:
+    cdef uint64_t before = s.active
     cdef Pumped result
     s.client.spent = 0
     result = pump(s)
+    if s.active != before:
+        s.queued = 0
     if result == PUMP_WAIT:
         timer_set(&s.timer, deadline(s))
     elif result == PUMP_AGAIN:

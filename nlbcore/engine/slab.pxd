@@ -65,9 +65,7 @@ cdef struct Listener:
     uint32_t max_handshakes     # limits: 0 = none
     uint32_t max_connections
     uint32_t cps
-    uint64_t cps_due            # ns: when the next connection may come (GCRA)
     uint32_t handshakes         # in progress
-    uint32_t connections        # live
     route_t route
     void *group
     ListenerCounters *counters

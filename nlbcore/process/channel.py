@@ -3,13 +3,15 @@
     supervisor -> worker    PREPARE n + memfd     make generation n ready (the memfd is the snapshot)
                             COMMIT n              it is in force from now on
                             ABORT n               forget it
+                            ADOPT slot            accept from its sockets too: it has no worker, or one that hangs
+                            RELEASE slot          no more: it has one again
                             DRAIN                 accept what is queued, then no more; exit when the last one has gone
                             STOP                  end every connection and exit
-    worker -> supervisor    READY n | REFUSED n   the answer to PREPARE, with the reason
+    worker -> supervisor    READY n | REFUSED n   the answer to PREPARE, with the reason; REFUSED alone: it cannot work
                             DONE n                the answer to COMMIT, and to DRAIN when nothing is queued any more
 
-A message is one packet: JSON ``{"command": ..., "generation": ..., "reason": ...}``, with at most one descriptor beside
-it. The end of the channel means that the other process is gone.
+A message is one packet: JSON ``{"command": ..., "generation": ..., "slot": ..., "reason": ...}``, with at most one
+descriptor beside it. The end of the channel means that the other process is gone.
 """
 
 from __future__ import annotations
@@ -20,18 +22,20 @@ import socket
 from dataclasses import dataclass
 from typing import Literal
 
-Command = Literal["PREPARE", "COMMIT", "ABORT", "DRAIN", "STOP", "READY", "REFUSED", "DONE"]
+Command = Literal["PREPARE", "COMMIT", "ABORT", "ADOPT", "RELEASE", "DRAIN", "STOP", "READY", "REFUSED", "DONE"]
 _PACKET = 65536
 _REASON = 4096  # characters; six bytes each at most in JSON
 
 
 @dataclass(frozen=True)
 class Message:
-    """A command, the generation it is about, why (REFUSED), and a descriptor that the receiver owns (PREPARE)."""
+    """A command, the generation or the slot it is about, why (REFUSED), and a descriptor that the receiver owns
+    (PREPARE)."""
 
     command: Command
     generation: int = 0
     reason: str = ""
+    slot: int = 0
     fd: int = -1
 
 
@@ -55,12 +59,17 @@ class Channel:
         self._socket.close()
 
     def send(self, message: Message) -> bool:
-        """Send; False when the other end is gone."""
-        text = {"command": message.command, "generation": message.generation, "reason": message.reason[:_REASON]}
+        """Send; False when the other end is gone, or has let so many messages wait that there is no room for one."""
+        text = {
+            "command": message.command,
+            "generation": message.generation,
+            "slot": message.slot,
+            "reason": message.reason[:_REASON],
+        }
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [message.fd]))] if message.fd >= 0 else []
         try:
             self._socket.sendmsg([json.dumps(text).encode()], rights)
-        except (BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError, BlockingIOError):
             return False
         return True
 

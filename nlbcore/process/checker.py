@@ -1,29 +1,40 @@
 """The rehearsal: everything that can be known about a configuration without a network and without binding anything.
 
-`nlb check` prints it, `nlb run` obeys it.
+`nlb check` prints it, `nlb run` obeys it. For `nlb run` it happens in a process of its own, the *checker*: forked, short
+lived, without network. What it makes of the files is a sealed snapshot; parsers and their memory go with it.
 """
 
 from __future__ import annotations
 
 import os
+import pickle
 import resource
 import shlex
+import socket
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import setproctitle
+
 from nlbcore.config.check import check
 from nlbcore.config.finding import Finding, in_order
 from nlbcore.config.load import load
+from nlbcore.errors import EXIT_FAILED, StartError
+from nlbcore.process.snapshot import Rows, Snapshot
 from nlbcore.tls.material import Material, load_material
 from nlbcore.tls.policy import POLICIES, missing_suites, missing_versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import NoReturn
 
     from nlbcore.config.finding import KeyPath
     from nlbcore.config.load import Loaded
     from nlbcore.config.model import Config
+
+_PIECE = 1 << 20
 
 DESCRIPTORS_PER_CONNECTION = 2
 """One towards the client, one towards the server."""
@@ -66,6 +77,57 @@ def rehearse(path: Path) -> Rehearsal:
             findings += loaded.real(part(loaded, loaded.partial))
     failed = any(finding.severity == "error" for finding in findings)
     return Rehearsal(loaded, None if failed else material, in_order(findings))
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the checker says: every finding, and the sealed snapshot (a memfd that the caller owns) unless one is an
+    error."""
+
+    findings: tuple[Finding, ...]
+    sealed: int | None
+
+
+def check_apart(path: Path, generation: int) -> Checked:
+    """Rehearse in a process of its own.
+
+    Raises:
+        StartError: it ended without an answer
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with ours:
+        pid = os.fork()
+        if pid == 0:
+            _become_checker(path, generation, theirs)
+        theirs.close()
+        chunks = []
+        data, fds, _, _ = socket.recv_fds(ours, _PIECE, 1)
+        while data:
+            chunks.append(data)
+            data = ours.recv(_PIECE)
+        _, status = os.waitpid(pid, 0)
+    if os.waitstatus_to_exitcode(status) != 0:
+        raise StartError("the checker ended without an answer; what it printed stands above")
+    return Checked(pickle.loads(b"".join(chunks)), fds[0] if fds else None)  # noqa: S301 - from our own child
+
+
+def _become_checker(path: Path, generation: int, theirs: socket.socket) -> NoReturn:
+    status = EXIT_FAILED
+    try:
+        setproctitle.setproctitle("nlb: checker")
+        rehearsal = rehearse(path)
+        answer = pickle.dumps(rehearsal.findings)
+        fds = []
+        if rehearsal.loaded.config is not None and rehearsal.material is not None:
+            config = rehearsal.loaded.config
+            fds.append(Snapshot(generation, config, rehearsal.material, Rows.number(config)).seal())
+        sent = socket.send_fds(theirs, [answer], fds)
+        theirs.sendall(answer[sent:])
+        status = 0
+    except BaseException:  # noqa: BLE001 - nothing may return into the supervisor's code
+        traceback.print_exc()
+    finally:
+        os._exit(status)
 
 
 def _policies(loaded: Loaded, config: Config) -> Iterator[Finding]:

@@ -1,14 +1,23 @@
 """A snapshot: one numbered, immutable generation of everything that a worker serves.
 
-Configuration and material, keys included, travel to the workers as a sealed memfd; workers never read files. The rows
-say where in the segment each listener and server is counted.
+Configuration and material, keys included, travel from the checker to the supervisor and on to the workers as a sealed
+memfd; workers never read files. The rows say where in the segment each listener and server is counted.
+
+    8 bytes     number of buffers + 1
+    8 bytes     size, for the pickle and for each buffer
+    the pickle, then the buffers, each at a multiple of ALIGN
+
+What is large and only looked into (revocation tables) is a `Mapped`: pickled out of band (PEP 574), so that all workers
+read one and the same memory, that of the memfd.
 """
 
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
 import pickle
+import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +25,7 @@ if TYPE_CHECKING:
     from nlbcore.config.model import Config
     from nlbcore.tls.material import Material
 
+ALIGN = 64
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -59,23 +69,39 @@ class Snapshot:
     def seal(self) -> int:
         """Write it into a sealed memfd; the caller owns the descriptor."""
         fd = os.memfd_create(f"nlb-generation-{self.generation}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        buffers: list[pickle.PickleBuffer] = []
+        text = pickle.dumps(self, pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append)
+        parts = [memoryview(text), *(buffer.raw() for buffer in buffers)]
         with os.fdopen(os.dup(fd), "wb") as out:
-            pickle.dump(self, out, pickle.HIGHEST_PROTOCOL)
+            out.write(struct.pack(f"={len(parts) + 1}Q", len(parts), *(len(part) for part in parts)))
+            for part in parts:
+                out.seek(_aligned(out.tell()))
+                out.write(part)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
         return fd
 
     @staticmethod
     def unseal(fd: int) -> Snapshot:
-        """Read what `seal()` wrote, and close the descriptor. Only ever from our own supervisor: it is a pickle.
+        """Read what `seal()` wrote; the descriptor stays the caller's. Only ever from ourselves: it is a pickle.
 
         Raises:
             ValueError: the memfd is not sealed, so it may change while it is read
         """
-        with os.fdopen(fd, "rb") as source:
-            if fcntl.fcntl(source, fcntl.F_GET_SEALS) & _SEALS != _SEALS:
-                raise ValueError("the snapshot is not sealed")
-            source.seek(0)
-            snapshot = pickle.load(source)  # noqa: S301 - see above
+        if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS != _SEALS:
+            raise ValueError("the snapshot is not sealed")
+        mapped = memoryview(mmap.mmap(fd, 0, mmap.MAP_SHARED, mmap.PROT_READ))
+        (count,) = struct.unpack_from("=Q", mapped)
+        at = (count + 1) * 8
+        parts = []
+        for size in struct.unpack_from(f"={count}Q", mapped, 8):
+            at = _aligned(at)
+            parts.append(mapped[at : at + size])
+            at += size
+        snapshot = pickle.loads(parts[0], buffers=parts[1:])  # noqa: S301 - see above
         if not isinstance(snapshot, Snapshot):
             raise TypeError("not a snapshot")
         return snapshot
+
+
+def _aligned(offset: int) -> int:
+    return -(-offset // ALIGN) * ALIGN

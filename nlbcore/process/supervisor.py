@@ -1,11 +1,10 @@
 """The supervisor: starts everything, waits, stops everything. One thread; it never reads what a client sent.
 
-Before the fork: what is doubtful in the configuration is logged, listening sockets are bound, the segment and the blank
-front contexts made, the log writer executed, the heap frozen. After the fork the worker has its channel and the
-supervisor the other end; generation 1 goes to it as a sealed memfd by PREPARE and COMMIT. A signal handler only queues
-(through the wakeup descriptor); the work is done by the main loop in methods named after the signal.
-
-A worker that ends unasked stops the balancer with exit status 1: an honest end, until workers are started again.
+Start: the checker reads and judges the configuration and hands over generation 1, sealed; what is doubtful is logged;
+addresses are bound, the segment and the blank front contexts made, log writer and prober executed, the heap frozen, the
+workers forked (`fleet`). Then it is ready, and waits: for signals, for what workers say, for the control socket, for
+time. A signal handler only queues, through the wakeup descriptor; the work is done in the main loop, by methods named
+after the signal. Everything in the selector has a function of its event mask as its data.
 """
 
 from __future__ import annotations
@@ -15,314 +14,281 @@ import os
 import resource
 import selectors
 import signal
-import socket
-import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import setproctitle
 
 from nlbcore import __version__
+from nlbcore.control.handlers import CertificateView, View, WorkerView, by_verb, status
+from nlbcore.control.server import ControlServer
 from nlbcore.errors import EXIT_FAILED, EXIT_PERMISSION, ConfigError, StartError
 from nlbcore.observe.log import EventLog, open_target
-from nlbcore.process import sockets, worker
-from nlbcore.process.channel import Channel, Message
-from nlbcore.process.checker import rehearse
-from nlbcore.process.logwriter import Orders
-from nlbcore.process.snapshot import Rows, Snapshot
+from nlbcore.pool.health import checks
+from nlbcore.process import checker, logwriter, prober, sockets
+from nlbcore.process.attendant import Attendant
+from nlbcore.process.fleet import SIGNALS, Fleet
+from nlbcore.process.notify import Notifier
+from nlbcore.process.processors import processors
+from nlbcore.process.snapshot import Snapshot
 from nlbcore.segment import LISTENERS, SERVERS, Segment
 from nlbcore.tls.context import blank
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterable
     from types import FrameType
 
+    from OpenSSL import SSL
+
     from nlbcore.config.finding import Finding
-    from nlbcore.config.model import Config
-    from nlbcore.tls.material import Material
 
-WORKERS = 1
-START_TIMEOUT = 30.0
-"""Seconds that a worker may take for its first generation."""
-RESTART_AFTER = 1.0
-"""Seconds that a log writer must have lived to be replaced when it dies."""
+SPARE_FRONTS = 32
+"""Blank front contexts beside those of the first listeners: a listener that a reload adds takes one. They must be made
+before the first fork, so that a session ticket of one worker is good at every other, and after a restart."""
+TICK = 0.25
+"""Seconds between two looks at hearts and deadlines."""
+READY_TIMEOUT = 30.0
+"""Seconds that log writer and prober may take to start."""
 KILL_AFTER = 3.0
-"""Seconds between the order to stop at once and SIGKILL."""
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-
-
-@dataclass
-class Process:
-    """A worker as the supervisor knows it."""
-
-    slot: int
-    pid: int
-    channel: Channel
-    alive: bool = True
-    drained: bool = False
+"""Seconds that they may take to finish."""
 
 
 def run(path: Path) -> int:
     """`nlb run`: serve the configuration at `path` until a signal says stop.
 
     Returns:
-        0 after an orderly stop, 1 when a worker ended unasked
+        0 after an orderly stop, 1 when a worker failed meanwhile
     Raises:
         ConfigError: it has errors (exit code 78); each was printed on stderr
         StartError: an address cannot be bound, a log not opened, a worker not started
     """
-    rehearsal = rehearse(path)
-    if rehearsal.loaded.config is None or rehearsal.material is None:
-        for finding in rehearsal.findings:
+    checked = checker.check_apart(path, generation=1)
+    if checked.sealed is None:
+        for finding in checked.findings:
             print(finding, file=sys.stderr)
-        raise ConfigError(f"{path}: not started, the configuration has errors", rehearsal.findings)
-    return Supervisor(rehearsal.loaded.config, rehearsal.material, rehearsal.warnings).run()
+        raise ConfigError(f"{path}: not started, the configuration has errors", checked.findings)
+    return Supervisor(checked.sealed, checked.findings).run()
 
 
 class Supervisor:
-    """Everything that one `nlb run` holds."""
+    """Everything that one `nlb run` holds.
 
-    def __init__(self, config: Config, material: Material, warnings: Iterable[Finding] = ()) -> None:
-        self.config = config
+    Args:
+        sealed: generation 1 as a memfd
+        warnings: what the checker found doubtful
+    """
+
+    def __init__(self, sealed: int, warnings: Iterable[Finding] = ()) -> None:
+        self.sealed = sealed
+        self.snapshot = Snapshot.unseal(sealed)
+        self.config = self.snapshot.config
         self.warnings = warnings
-        self.rows = Rows.number(config)
-        self.snapshot = Snapshot(1, config, material, self.rows)
-        self.processes: list[Process] = []
+        self.workers = processors() if self.config.node.workers == "auto" else self.config.node.workers
+        self.started = time.time()
         self.listening: dict[str, list[list[socket.socket]]] = {}
-        self.logwriter: subprocess.Popen[bytes] | None = None
         self.selector = selectors.DefaultSelector()
+        self.attendants: list[Attendant] = []
+        self.fleet: Fleet | None = None
+        self.control: ControlServer | None = None
+        self.notifier = Notifier()
         self.draining = False
         self.deadline: float | None = None
-        self.status = 0
 
     def run(self) -> int:
         setproctitle.setproctitle("nlb: supervisor")
-        self._open()
         try:
+            self._open()
             self._start()
-            while any(process.alive for process in self.processes):
+            while not self.fleet.ended:
                 self._turn()
         finally:
             self._close()
-        self.events.event("info", "stopped", status=self.status)
-        return self.status
+        failed = EXIT_FAILED if self.fleet.failed else 0
+        self.events.event("info", "stopped", status=failed)
+        return failed
 
     # -- start --------------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
         """What can fail for reasons of the machine, before anything runs."""
-        if len(self.rows.listeners) > LISTENERS or len(self.rows.servers) > SERVERS:
+        rows = self.snapshot.rows
+        if len(rows.listeners) > LISTENERS or len(rows.servers) > SERVERS:
             raise StartError(f"more than {LISTENERS} listeners or {SERVERS} servers")
         self.events = EventLog(_open_log(self.config.log.file), self.config.log.level)
+        self.access = -1 if self.config.log.access == "off" else _open_log(self.config.log.access)
+        _raise_descriptor_limit()
+        handlers = {"status": lambda _arguments: status(self._view()), "stop": self._stop}
+        self.control = ControlServer(self.config.node.control_socket, by_verb(handlers), self._kin)
+        for name, listener in self.config.listeners.items():
+            self.listening[name] = [sockets.listen(endpoint, self.workers) for endpoint in listener.bind]
+        self.segment = Segment.create(self.workers)
+        self.segment.write_directory(rows.directory(self.config.node.name))
+        self.eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.checks = prober.checks_memfd(checks(self.config, rows.servers))
         for finding in self.warnings:
             place = f"{finding.file}:{finding.line}:{finding.column}" if finding.line else finding.file
             self.events.event("warning", "configuration", at=place, key=finding.key, message=finding.message)
-        self.access = -1 if self.config.log.access == "off" else _open_log(self.config.log.access)
-        _raise_descriptor_limit()
-        for name, listener in self.config.listeners.items():
-            self.listening[name] = [sockets.listen(endpoint, WORKERS) for endpoint in listener.bind]
-        self.segment = Segment.create(WORKERS)
-        self.segment.write_directory(self.rows.directory(self.config.node.name))
-        self.eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.fronts = {name: blank() for name, item in self.config.listeners.items() if item.protocol == "TCPSSL"}
 
     def _start(self) -> None:
         self._watch_signals()
-        self._start_logwriter()
+        self.attendants = [
+            Attendant("log_writer", self._logwriter_orders, self.events),
+            Attendant("prober", self._prober_orders, self.events),
+        ]
+        for attendant in self.attendants:
+            attendant.start()
+        self.fleet = Fleet(
+            self.workers, self.listening, self.segment, self.eventfd, self._fronts(), self.events, self.selector
+        )
         gc.collect()
         gc.freeze()
-        for slot in range(WORKERS):
-            self._start_worker(slot)
-        for command, answer in (("PREPARE", "READY"), ("COMMIT", "DONE")):
-            for process in self.processes:
-                self._order(process, command, answer)
-        self._await_logwriter()
-        for process in self.processes:
-            self.selector.register(process.channel, selectors.EVENT_READ, process)
+        self.fleet.start(self.snapshot, self.sealed)
+        for attendant in self.attendants:
+            attendant.await_ready(READY_TIMEOUT)
+        while not self.fleet.serving:
+            self._turn()
+            if self.draining:
+                return
+        self.control.register(self.selector)
         self.events.event(
             "info",
             "ready",
             generation=self.snapshot.generation,
-            listeners=len(self.rows.listeners),
-            servers=len(self.rows.servers),
-            workers=WORKERS,
+            listeners=len(self.snapshot.rows.listeners),
+            servers=len(self.snapshot.rows.servers),
+            workers=self.workers,
             version=__version__,
             pid=os.getpid(),
         )
+        self.notifier.ready(f"generation {self.snapshot.generation}, {self.workers} workers")
+
+    def _fronts(self) -> dict[str, SSL.Context]:
+        """A blank front context for each TLS listener, and the spare ones, which fork hands on too."""
+        names = [name for name, listener in self.config.listeners.items() if listener.protocol == "TCPSSL"]
+        self.spare_fronts = [blank() for _ in range(SPARE_FRONTS)]
+        return {name: blank() for name in names}
 
     def _watch_signals(self) -> None:
         read, self.wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(self.wakeup, warn_on_full_buffer=False)
-        for number in (*_STOP_SIGNALS, signal.SIGCHLD):
+        for number in SIGNALS:
             signal.signal(number, _noted)
         for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # of features that are not built yet
             signal.signal(number, signal.SIG_IGN)
-        self.selector.register(read, selectors.EVENT_READ)
+        self.selector.register(read, selectors.EVENT_READ, lambda _mask: self._on_signals(read))
 
-    def _start_logwriter(self) -> None:
-        """Start it; `_await_logwriter()` hears from it when it is ready to write."""
-        self.logwriter_started = time.monotonic()
-        self.control, theirs = socket.socketpair()
-        with theirs:
-            orders = Orders(
-                self.segment.fd, self.eventfd, theirs.fileno(), self.access, self.events.fd, self.config.log.level
-            )
-            self.logwriter = subprocess.Popen(orders.command(), pass_fds=orders.inherited, stdin=subprocess.DEVNULL)
-
-    def _await_logwriter(self) -> None:
-        self.control.settimeout(START_TIMEOUT)
-        try:
-            ready = self.control.recv(1)
-        except TimeoutError:
-            ready = b""
-        if not ready:
-            raise StartError("the log writer did not start; what it printed stands above")
-
-    def _start_worker(self, slot: int) -> None:
-        ours, theirs = Channel.pair()
-        inheritance = worker.Inheritance(
-            slot=slot,
-            channel=theirs,
-            segment=self.segment,
-            eventfd=self.eventfd,
-            sockets={name: [slots[slot] for slots in addresses] for name, addresses in self.listening.items()},
-            fronts=self.fronts,
+    def _logwriter_orders(self, control: int) -> logwriter.Orders:
+        return logwriter.Orders(
+            self.segment.fd, self.eventfd, control, self.access, self.events.fd, self.config.log.level
         )
-        signal.pthread_sigmask(signal.SIG_BLOCK, (*_STOP_SIGNALS, signal.SIGCHLD))
-        pid = os.fork()
-        if pid == 0:
-            signal.set_wakeup_fd(-1)
-            self.selector.close()
-            ours.close()
-            self.control.close()
-            for process in self.processes:
-                process.channel.close()
-            worker.main(inheritance)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_STOP_SIGNALS, signal.SIGCHLD))
-        theirs.close()
-        self.processes.append(Process(slot, pid, ours))
 
-    def _order(self, process: Process, command: str, answer: str) -> None:
-        """Give a starting worker an order and wait for the answer.
-
-        Raises:
-            StartError: it refused, died, or took too long
-        """
-        fd = self.snapshot.seal() if command == "PREPARE" else -1
-        process.channel.send(Message(command, self.snapshot.generation, fd=fd))  # type: ignore[arg-type]
-        if fd >= 0:
-            os.close(fd)
-        with selectors.DefaultSelector() as waiting:
-            waiting.register(process.channel, selectors.EVENT_READ)
-            if not waiting.select(START_TIMEOUT):
-                raise StartError(f"worker {process.slot} did not answer {command} within {START_TIMEOUT:.0f} s")
-        reply = process.channel.receive()
-        if reply is None:
-            raise StartError(f"worker {process.slot} died at {command}")
-        if reply.command != answer:
-            raise StartError(f"worker {process.slot} cannot serve generation {reply.generation}: {reply.reason}")
+    def _prober_orders(self, control: int) -> prober.Orders:
+        return prober.Orders(
+            segment=self.segment.fd,
+            control=control,
+            checks=self.checks,
+            events=self.events.fd,
+            level=self.config.log.level,
+        )
 
     # -- the main loop ------------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        left = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
-        for key, _ in self.selector.select(left):
-            if isinstance(key.data, Process):
-                self._on_message(key.data)
-            else:
-                for number in os.read(key.fd, 512):
-                    getattr(self, f"_on_{signal.Signals(number).name.lower()}")()
-        if self.deadline is not None and time.monotonic() >= self.deadline:
-            self._on_deadline()
+        now = time.monotonic()
+        wait = TICK if self.deadline is None else max(0.0, min(TICK, self.deadline - now))
+        for key, mask in self.selector.select(wait):
+            if key.fd in self.selector.get_map():  # an earlier one of this round may have closed it
+                key.data(mask)
+        now = time.monotonic()
+        self.fleet.tick()
+        self.control.expire()
+        if not self.draining:
+            for attendant in self.attendants:
+                attendant.tick(now)
+        if self.draining and self.fleet.drained:
+            self._close_sockets()
+        if self.deadline is not None and now >= self.deadline:
+            self.deadline = None
+            self._after_deadline()
+
+    def _on_signals(self, pipe: int) -> None:
+        for number in os.read(pipe, 512):
+            getattr(self, f"_on_{signal.Signals(number).name.lower()}")()
+
+    def _on_sigchld(self) -> None:
+        self.fleet.reap()
 
     def _on_sigterm(self) -> None:
         """Stop: at once when asked a second time."""
         if self.draining:
             self._stop_now()
-            return
-        self.draining = True
-        self.events.event("info", "stopping", drain_timeout=f"{self.config.node.drain_timeout:g}s")
-        self.deadline = time.monotonic() + self.config.node.shutdown_delay
-        self._after_deadline = self._drain
+        else:
+            self._begin_to_stop()
 
     _on_sigint = _on_sigterm
 
     def _on_sigquit(self) -> None:
         if not self.draining:
-            self._on_sigterm()
+            self._begin_to_stop()
 
-    def _on_sigchld(self) -> None:
-        """Reap. A worker that ends while it is wanted takes the balancer with it."""
-        for process in self.processes:
-            if not process.alive:
-                continue
-            pid, status = os.waitpid(process.pid, os.WNOHANG)
-            if pid == 0:
-                continue
-            process.alive = False
-            if process.channel.fileno() in self.selector.get_map():
-                self.selector.unregister(process.channel)
-            process.channel.close()
-            code = os.waitstatus_to_exitcode(status)
-            if code != 0 or not self.draining:
-                reason = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-                self.events.event("error", "worker_died", worker=process.slot, pid=pid, reason=reason)
-                self.status = EXIT_FAILED
-                self.draining = True
-                self._stop_now()
-        if self.logwriter is not None and self.logwriter.poll() is not None:
-            self._replace_logwriter(self.logwriter.returncode)
-
-    def _replace_logwriter(self, status: int) -> None:
-        """Start another one, but not for ever: one that ends at once would end again. What the rings hold is kept."""
-        self.events.event("error", "log_writer_died", status=status)
-        self.control.close()
-        self.logwriter = None
-        if time.monotonic() - self.logwriter_started < RESTART_AFTER:
-            self.events.event("error", "log_writer_given_up")
-            return
-        try:
-            self._start_logwriter()
-        except OSError as error:
-            self.events.event("error", "log_writer_given_up", error=error.strerror)
-
-    def _on_message(self, process: Process) -> None:
-        """A worker has carried out DRAIN: nothing is queued for it any more. The last one closes the sockets."""
-        message = process.channel.receive()
-        if message is None:  # it has ended; SIGCHLD tells how
-            self.selector.unregister(process.channel)
-            return
-        process.drained = True
-        if all(process.drained for process in self.processes):
-            self._close_sockets()
-
-    def _on_deadline(self) -> None:
-        self.deadline = None
-        self._after_deadline()
+    def _begin_to_stop(self) -> None:
+        self.draining = True
+        self.notifier.stopping("draining")
+        self.events.event("info", "stopping", drain_timeout=f"{self.config.node.drain_timeout:g}s")
+        self.deadline = time.monotonic() + self.config.node.shutdown_delay
+        self._after_deadline = self._drain
 
     def _drain(self) -> None:
-        self._order_all("DRAIN")
+        self.fleet.drain()
         self.deadline = time.monotonic() + self.config.node.drain_timeout
         self._after_deadline = self._stop_now
 
     def _stop_now(self) -> None:
-        self._order_all("STOP")
+        self.deadline = None
+        self.fleet.stop()
         self._close_sockets()
-        self.deadline = time.monotonic() + KILL_AFTER
-        self._after_deadline = self._kill
 
-    def _kill(self) -> None:
-        for process in self.processes:
-            if process.alive:
-                os.kill(process.pid, signal.SIGKILL)
+    # -- the control socket -------------------------------------------------------------------------------------------
 
-    def _order_all(self, command: str) -> None:
-        for process in self.processes:
-            if process.alive:
-                process.channel.send(Message(command))  # type: ignore[arg-type]
+    def _kin(self) -> set[int]:
+        """Our own children: they read what strangers send, and may not give orders."""
+        return self.fleet.pids | {attendant.pid for attendant in self.attendants}
+
+    def _stop(self, arguments: dict[str, Any]) -> None:
+        """Answered by our end."""
+        if not self.draining:
+            self._begin_to_stop()
+        if arguments.get("now"):
+            self._stop_now()
+
+    def _view(self) -> View:
+        rows = self.snapshot.rows
+        now = time.monotonic()
+        return View(
+            node=self.config.node.name,
+            version=__version__,
+            pid=os.getpid(),
+            generation=self.snapshot.generation,
+            started=self.started,
+            state="draining" if self.draining else "running",
+            config=self.config,
+            listeners=rows.listeners,
+            servers=rows.servers,
+            segment=self.segment,
+            workers=tuple(
+                WorkerView(slot.number, slot.pid, slot.state, slot.restarts, time.time() - (now - slot.since))
+                for slot in self.fleet.slots
+            ),
+            certificates=tuple(
+                CertificateView(name, one.path, one.names, one.not_after)
+                for name, material in self.snapshot.material.listeners.items()
+                for one in material.certificates
+            ),
+            crls=(),
+        )
 
     # -- end ----------------------------------------------------------------------------------------------------------
 
@@ -334,23 +300,17 @@ class Supervisor:
 
     def _close(self) -> None:
         """Leave nothing behind, also when the start failed half-way."""
-        for process in self.processes:
-            if process.alive:
-                os.kill(process.pid, signal.SIGKILL)
-                os.waitpid(process.pid, 0)
-        self._close_sockets()
-        for listener in self.config.listeners.values():
-            for endpoint in listener.bind:
+        if self.fleet is not None:
+            self.fleet.kill()
+        for name, addresses in self.listening.items():
+            for endpoint, _ in zip(self.config.listeners[name].bind, addresses, strict=False):
                 if endpoint.path is not None:
                     Path(endpoint.path).unlink(missing_ok=True)
-        if self.logwriter is not None:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self._close_sockets()
+        for attendant in reversed(self.attendants):
+            attendant.close(KILL_AFTER)
+        if self.control is not None:
             self.control.close()
-            try:
-                self.logwriter.wait(KILL_AFTER)
-            except subprocess.TimeoutExpired:  # its reader is stuck
-                self.logwriter.kill()
-                self.logwriter.wait()
 
 
 def _noted(number: int, frame: FrameType | None) -> None:

@@ -23,9 +23,11 @@ from OpenSSL import SSL
 from nlbcore.engine import counters
 from nlbcore.engine.engine import Engine
 from nlbcore.engine.hooks import ListenerPlan
+from nlbcore.errors import EXIT_FAILED
 from nlbcore.pool.schedulers import Group, route_address
 from nlbcore.process.channel import Channel, Message
 from nlbcore.process.snapshot import Snapshot
+from nlbcore.segment import BLOCK
 from nlbcore.tls.context import Front, Settings, apply, blank, certificate_contexts, context_address, settings
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from nlbcore.segment import Segment
 
 EXIT_CANNOT_START = 3
-"""A worker that could not take its first generation: the supervisor stops instead of starting it again for ever."""
+"""A worker that cannot work at all. The supervisor gives up a start for it, instead of starting it again for ever."""
 
 LAST_WORDS = 1.0
 """Seconds that a stopping worker gives its connections to take their last bytes."""
@@ -53,7 +55,7 @@ class Inheritance:
         channel: its end of the channel
         segment: the shared segment
         eventfd: wakes the log writer
-        sockets: the listening sockets of its slot, by listener
+        sockets: the listening sockets of all slots, by listener, address and slot
         fronts: the blank front contexts, by listener
     """
 
@@ -61,7 +63,7 @@ class Inheritance:
     channel: Channel
     segment: Segment
     eventfd: int
-    sockets: Mapping[str, list[socket.socket]]
+    sockets: Mapping[str, list[list[socket.socket]]]
     fronts: Mapping[str, SSL.Context]
 
 
@@ -82,8 +84,15 @@ class Worker:
         self.channel = inheritance.channel
         self.prepared: Prepared | None = None
         self.stopping = False
-        block = inheritance.segment.block(inheritance.slot)
+        self.numbers: dict[str, int] = {}
+        """Of the listeners in the engine."""
+        self.adopted: dict[int, list[int]] = {}
+        """By slot, the numbers of the acceptors."""
+        segment = inheritance.segment
+        block = segment.block(inheritance.slot)
         counters.use(ctypes.addressof(block), ctypes.sizeof(block))
+        first = ctypes.addressof(segment.block(0))
+        counters.share(ctypes.addressof(segment.shared), first, BLOCK, segment.slots)
         self.engine = Engine(inheritance.slot, self.channel.fileno(), inheritance.eventfd)
 
     def serve(self) -> int:
@@ -108,7 +117,10 @@ class Worker:
 
     def _on_prepare(self, message: Message) -> None:
         try:
-            snapshot = Snapshot.unseal(message.fd)
+            try:
+                snapshot = Snapshot.unseal(message.fd)
+            finally:
+                os.close(message.fd)
             self.prepared = self._prepare(snapshot)
         except Exception as error:  # noqa: BLE001 - whatever it is, the answer is no and the old generation stays
             self.channel.send(Message("REFUSED", message.generation, f"{type(error).__name__}: {error}"))
@@ -125,17 +137,31 @@ class Worker:
         for name, plan in prepared.plans.items():
             if name in prepared.settings:
                 apply(self.inherited.fronts[name], prepared.settings[name])
-            number = self.engine.add_listener(plan)
-            for listening in self.inherited.sockets[name]:
-                self.engine.add_acceptor(os.dup(listening.fileno()), number)
+            self.numbers[name] = self.engine.add_listener(plan)
+            for slots in self.inherited.sockets[name]:
+                listening = slots[self.inherited.slot]
+                shared = slots.count(listening) > 1
+                self.engine.add_acceptor(listening.fileno(), self.numbers[name], shared)
         self.prepared = None
         self.channel.send(Message("DONE", message.generation))
 
+    def _on_adopt(self, message: Message) -> None:
+        """Accept for another slot too. A socket that all slots share is watched already."""
+        if message.slot in self.adopted:
+            return
+        self.adopted[message.slot] = [
+            self.engine.add_acceptor(slots[message.slot].fileno(), number, True)
+            for name, number in self.numbers.items()
+            for slots in self.inherited.sockets[name]
+            if slots[message.slot] is not slots[self.inherited.slot]
+        ]
+
+    def _on_release(self, message: Message) -> None:
+        for number in self.adopted.pop(message.slot, ()):
+            self.engine.remove_acceptor(number)
+
     def _on_drain(self, message: Message) -> None:  # noqa: ARG002
-        for listening in self.inherited.sockets.values():
-            for sock in listening:
-                sock.close()
-        self.engine.stop_accepting()
+        self._stop_accepting()
         self.channel.send(Message("DONE"))
 
     def _on_stop(self, message: Message) -> None:  # noqa: ARG002
@@ -143,10 +169,19 @@ class Worker:
 
     def _last_words(self) -> None:
         """Every session is told that it ends, and given a moment to take what is on its way."""
-        self.engine.stop_accepting()
+        self._stop_accepting()
         self.engine.shut()
         self.engine.run(LAST_WORDS)
         self.engine.close()
+
+    def _stop_accepting(self) -> None:
+        """A socket goes on to listen until all who have it open have closed it."""
+        self.engine.stop_accepting()
+        self.adopted.clear()
+        for addresses in self.inherited.sockets.values():
+            for slots in addresses:
+                for listening in slots:
+                    listening.close()
 
     def _prepare(self, snapshot: Snapshot) -> Prepared:
         """Everything that can fail: contexts, groups, and `apply()` tried on a blank context."""
@@ -209,15 +244,25 @@ class Worker:
 
 def main(inheritance: Inheritance) -> NoReturn:
     """A worker's life after the fork; never returns into the supervisor's code."""
-    status = EXIT_CANNOT_START
+    status = EXIT_FAILED
     try:
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         gc.disable()
         setproctitle.setproctitle(f"nlb: worker {inheritance.slot}")
-        status = Worker(inheritance).serve()
+        status = _serve(inheritance)
     except BaseException:  # noqa: BLE001 - nothing may return into the supervisor's code
         traceback.print_exc()
     finally:
         os._exit(status)
+
+
+def _serve(inheritance: Inheritance) -> int:
+    try:
+        worker = Worker(inheritance)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the supervisor is told
+        inheritance.channel.send(Message("REFUSED", reason=f"{type(error).__name__}: {error}"))
+        return EXIT_CANNOT_START
+    return worker.serve()

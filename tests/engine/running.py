@@ -59,11 +59,11 @@ class Running:
         self.channel, self.ours = socket.socketpair()
         self.eventfd = os.eventfd(0, os.EFD_NONBLOCK)
         self.engine = Engine(3, self.channel.fileno(), self.eventfd)
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            self.address = listening.getsockname()
-            listening.setblocking(False)
-            number = self.engine.add_listener(plan(Group(servers, "wrr"), **changes))
-            self.engine.add_acceptor(listening.detach(), number)
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.address = self.listening.getsockname()
+        self.listening.setblocking(False)
+        self.number = self.engine.add_listener(plan(Group(servers, "wrr"), **changes))
+        self.acceptor = self.engine.add_acceptor(self.listening.fileno(), self.number)
         self.clients: list[socket.socket] = []
 
     def connect(self) -> socket.socket:
@@ -108,10 +108,15 @@ class Running:
         self.turn(enough)
         return [WORDS[head[2]] for head in heads]
 
+    def stop_accepting(self) -> None:
+        """As a worker does it: the engine accepts no more, then the socket is closed."""
+        self.engine.stop_accepting()
+        self.listening.close()
+
     def close(self) -> None:
         for client in self.clients:
             client.close()
-        self.engine.stop_accepting()
+        self.stop_accepting()
         self.engine.run(2)  # one that lingers waits for its client's FIN
         self.engine.shut()
         self.engine.close()

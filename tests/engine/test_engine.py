@@ -76,7 +76,7 @@ def test_draining(start: Callable[..., Running], server: socket.socket) -> None:
     running = start()
     client = running.connect()
     queued = running.connect()
-    running.engine.stop_accepting()
+    running.stop_accepting()
     with pytest.raises(ConnectionRefusedError):
         running.connect()
     running.turn(lambda: BLOCK.servers[0].live == 2)

@@ -72,8 +72,8 @@ def plain_listener(*, group: str = "app", **keys: object) -> dict[str, object]:
 
 
 def server_group(*servers: Any, **keys: object) -> dict[str, object]:
-    """A server group of backends (or of ready entries)."""
-    return {**keys, "servers": [one if isinstance(one, dict) else one.entry() for one in servers]}
+    """A server group of backends (or of ready entries), without health checks unless asked for: backends count."""
+    return {"health_check": {"enabled": False}, **keys, "servers": [one if isinstance(one, dict) else one.entry() for one in servers]}
 
 
 class AccessLog:
@@ -143,7 +143,8 @@ class Balancer:
 
     Args:
         folder: for the configuration, the logs and the captured output; must exist.
-        configuration: the tables of nlb.toml. `[log]` is set to files in `folder` and `[node] drain_timeout` to 5 s where absent.
+        configuration: the tables of nlb.toml. Where absent, `[log]` is set to files and `[node] control_socket` to a socket
+            in `folder`, `[node] drain_timeout` to 5 s and `workers` to 1.
         prefix: a command to run `nlb` under.
 
     Every started one is in `Balancer.running`, for the check after each test.
@@ -156,6 +157,7 @@ class Balancer:
         self.path = folder / "nlb.toml"
         self.event_log = folder / "event.log"
         self.access = AccessLog(folder / "access.log")
+        self.control_socket = folder / "nlb.sock"
         self.stderr_path = folder / "stderr"
         self.stdout_path = folder / "stdout"
         self._listeners: Mapping[str, Any] = {}
@@ -163,11 +165,14 @@ class Balancer:
             self.path.write_text(configuration)
         else:
             tables = dict(configuration)
-            tables["node"] = {"name": "under-test", "drain_timeout": "5s", **tables.get("node", {})}
+            node = {"name": "under-test", "workers": 1, "drain_timeout": "5s"}
+            tables["node"] = {**node, "control_socket": str(self.control_socket), **tables.get("node", {})}
             tables["log"] = {"file": str(self.event_log), "access": str(self.access.path), **tables.get("log", {})}
             self._listeners = tables.get("listeners", {})
             self.path.write_text(to_toml(tables))
         self._prefix = prefix
+        self.environment: dict[str, str] = {}
+        """Beside that of the test."""
         self._process: subprocess.Popen[bytes] | None = None
         self._earlier_events = 0
         self._family: list[psutil.Process] = []
@@ -183,6 +188,7 @@ class Balancer:
             self._process = subprocess.Popen(
                 [*self._prefix, NLB, "run", "-c", self.path],
                 cwd=self.folder,
+                env={**os.environ, "RUNTIME_DIRECTORY": str(self.folder), **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,

@@ -1,0 +1,78 @@
+"""The prober: asks the servers whether they live, and is the only one who writes verdicts into the segment.
+
+Started by the supervisor with fork and **exec**: it has no key in its memory, and its event loop, asyncio, is in no
+other process (``probing`` is imported by `main` alone). It says that it is ready on its control socket, and ends when
+that does. One that has died is replaced and goes on from the verdicts that stand.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import setproctitle
+
+from nlbcore.pool import health
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What the prober is started with, as JSON in its argument: descriptors that it inherits, and the level.
+
+    Attributes:
+        segment: the segment's memfd
+        control: a socket; a byte on it says that we are ready, its end is the order to finish
+        events: the event log
+        level: least severe event that is written
+        checks: a memfd of `checks_memfd`
+    """
+
+    segment: int
+    control: int
+    events: int
+    level: str
+    checks: int
+
+    @property
+    def inherited(self) -> tuple[int, ...]:
+        return tuple({self.segment, self.control, self.events, self.checks})
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-P", "-m", __name__, json.dumps(asdict(self))]
+
+
+def checks_memfd(checks: Iterable[health.Check]) -> int:
+    """Write all checks, also the disabled ones, into a memfd: thousands of servers do not fit into an argument.
+
+    The caller owns the descriptor; any number of probers can be started with it.
+    """
+    fd = os.memfd_create("nlb-checks", os.MFD_CLOEXEC)
+    with os.fdopen(os.dup(fd), "w") as out:
+        out.write(health.to_json(checks))
+    return fd
+
+
+def read_checks(fd: int) -> list[health.Check]:
+    """What `checks_memfd` wrote, wherever others have left the file's offset."""
+    return health.from_json(os.pread(fd, os.fstat(fd).st_size, 0))
+
+
+def main() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    setproctitle.setproctitle("nlb: prober")
+    from nlbcore.process import probing
+
+    orders = Orders(**json.loads(sys.argv[1]))
+    probing.run(orders.segment, orders.control, orders.events, orders.level, read_checks(orders.checks))
+
+
+if __name__ == "__main__":
+    main()
