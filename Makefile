@@ -9,20 +9,27 @@ help:  ## print this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 $(VENV)/installed: pyproject.toml setup.py $(shell find nlbcore cli -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi')
+	@echo "installing into $(VENV): most of a minute"
 	test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check ".[test,lint]"
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check ".[test]"
 	touch $@
 
-demo: $(VENV)/installed  ## certificates, two servers, the balancer, curl: the main job in ten seconds
-	bash ci/demo $(VENV)/bin
+# The linters of pyproject.toml, without building the package again for them.
+$(VENV)/linters: $(VENV)/installed
+	$(VENV)/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["lint"], sep="\n")' \
+		| $(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement /dev/stdin
+	touch $@
+
+demo: $(VENV)/installed  ## nlb demo: mutual TLS on this machine, until Ctrl-C; ARGS="--port 9443" for its options
+	@$(VENV)/bin/nlb demo $(ARGS)
 
 test: $(VENV)/installed  ## install into .venv and run the whole suite against it
-	$(VENV)/bin/pytest -n 2
+	$(VENV)/bin/pytest -n 2 $(ARGS)
 
-lint: $(VENV)/installed  ## ruff, cython-lint, layers, Cython's performance hints, the option reference
+lint: $(VENV)/linters  ## ruff, cython-lint, layers, Cython's performance hints, the option reference
 	VENV=$(VENV) bash ci/run lint
 
-types: $(VENV)/installed  ## mypy strict, and the stubs against the compiled modules
+types: $(VENV)/linters  ## mypy strict, and the stubs against the compiled modules
 	VENV=$(VENV) bash ci/run types
 
 debug:  ## the debug build (bounds checks, assertions) in .venv-debug, and the tests of compiled code on it

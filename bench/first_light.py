@@ -186,6 +186,7 @@ class Peer:
 
 def nlb_command(folder: Path, port: int, backend: int) -> list[str]:
     (folder / "nlb.toml").write_text(f"""
+node = {{ workers = 1, control_socket = "nlb.sock" }}
 log.access = "off"
 listeners.bench.bind = "127.0.0.1:{port}"
 listeners.bench.server_group = "backend"

@@ -5,14 +5,27 @@ Layers
 Imports go down only; `ci/check_layers.py` holds the exact table and fails the build.
 
     nlbcli       the command line: one file per command, no logic            (cli/nlbcli)
-    process      WHO RUNS: supervisor, worker, log writer, checker, channel, sockets
+    process      WHO RUNS: supervisor, fleet (the workers), worker, checker, log writer, prober, channel
+    control      TALKING TO A RUNNING BALANCER: the frames, the supervisor's server, what it answers, the client
     observe      WHAT HAPPENED: access log, event log
     tls          POLICY IN, CONTEXT OUT: policies, certificates and keys, apply(front, snapshot), identity; no sockets
-    pool         WHO GETS THE CONNECTION: server, group, schedulers
+    pool         WHO GETS THE CONNECTION: schedulers, health (the judge of the checks)
     engine       THE COMPILED DATA PLANE: loop, timers, slab, listener, dialer, transports, relay, session;
                  it sees the floor only and calls up through `engine.hooks`
     config       WHAT THE OPERATOR ASKED FOR: model, load, findings; pure and frozen
     floor        errors, address, termination, segment
+    pki          MAKING CERTIFICATES: stands apart, sees nothing but errors
+
+The processes
+-------------
+    supervisor   one thread; holds configuration, keys, every listening socket, the segment, the blank front contexts
+      |- worker 0..N-1   forked: the data plane, one thread, one event loop each
+      |- log writer      exec'd: drains every worker's log ring
+      |- prober          exec'd: health checks, the only writer of verdicts on servers
+      `- checker         forked, short lived: reads and judges the configuration, seals generation N
+
+Only supervisor, workers and checker hold keys; what is exec'd gets descriptors and nothing else. Any worker may serve any
+slot, so a slot whose worker has died is served by its siblings until it has one again (`process/fleet`).
 
 The way of a byte
 -----------------
@@ -27,7 +40,7 @@ client believes it is connected before the server has looked at its certificate.
 
 The way of a reload
 -------------------
-    prepare   config/load -> config/check -> tls/material -> process/checker (the rehearsal) -> worker: build
+    prepare   config/load -> config/check -> tls/material, all in process/checker (the rehearsal) -> worker: build
     commit    worker: apply(front, snapshot) for new connections; live ones keep the generation they began with
 
 A worker is a function of snapshots: numbered, immutable generations of configuration and material, so that nothing
@@ -42,11 +55,13 @@ Glossary
     relay          the pump between the two transports of a session, with bounded memory
     server group   the servers that a listener may choose from; the scheduler chooses
     slot           a worker's place: its listening sockets, its block in the segment; outlives the worker
+    adoption       a slot without a worker is served by its siblings
+    verdict        what the prober says of a server: Initial, Available, Unhealthy, Unavailable, Draining
     generation     a numbered snapshot; every session names the one it began with
     front context  the TLS context a connection is made on; it lives as long as the listener, so tickets stay valid
     material       the certificates and keys that the configuration names, read and checked
     termination    the one word that says why a connection ended; the same in log, metrics and tests
-    segment        shared memory with one block per slot: counters, gauges, log ring
+    segment        shared memory: one block per slot (counters, gauges, log ring), and what all look at (verdicts)
 """
 
 __version__ = "0.1.0"

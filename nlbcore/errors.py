@@ -37,3 +37,29 @@ class StartError(NlbError):
     def __init__(self, message: str, exit_code: int = EXIT_FAILED) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class NotRunningError(NlbError):
+    """Nobody answers at the control socket."""
+
+    exit_code = EXIT_NOT_RUNNING
+
+
+class BusyError(NlbError):
+    """The balancer is there and cannot do it now; try again."""
+
+    exit_code = EXIT_BUSY
+
+
+class DeniedError(NlbError):
+    """This user or process may not ask for it."""
+
+    exit_code = EXIT_PERMISSION
+
+
+class RefusedError(NlbError):
+    """The running balancer has answered no; the exit code is in its answer."""
+
+    def __init__(self, message: str, exit_code: int = EXIT_FAILED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

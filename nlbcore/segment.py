@@ -12,8 +12,9 @@ writes it: first the length, 0 while it changes.
 
 A Block is written by its worker alone (``engine/counters``, the same layout as C structures; a test compares them).
 *Counters* are monotone and survive a restart of the worker; *gauges* (`live`) are set to zero by the supervisor when it
-reaps one, so that a killed worker's connections are not counted for ever. Rows are given out by the supervisor and mean the same in every block. The log ring at the end of a block is
-read by the log writer, which owns `tail` and `asleep`; records are described in ``engine/journal.pxd``.
+reaps one, so that a killed worker's connections are not counted for ever. Rows are given out by the supervisor and mean
+the same in every block. The log ring at the end of a block is read by the log writer, which owns `tail` and `asleep`;
+records are described in ``engine/journal.pxd``.
 
 Shared has one writer for each field too, with one exception: the verdicts on the servers are the prober's, `cps_due` of a
 listener is every worker's, by compare-and-swap.
@@ -120,7 +121,8 @@ class Verdict(ctypes.Structure):
 
 class Shared(ctypes.Structure):
     """What all workers look at: for each listener when its next connection may come (ns on the monotonic clock; the
-    limit of connections a second), for each server the verdict on it."""
+    limit of connections a second), for each server the verdict on it.
+    """
 
     _fields_: ClassVar = [
         ("cps_due", ctypes.c_uint64 * LISTENERS),

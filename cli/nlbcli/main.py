@@ -57,7 +57,16 @@ class LazyGroup(click.RichGroup):
 class MainGroup(LazyGroup):
     """`nlb`"""
 
-    lazy = {"run": "nlbcli.run", "check": "nlbcli.check", "config": "nlbcli.config"}  # noqa: RUF012 - constant
+    lazy = {  # noqa: RUF012 - constant
+        "run": "nlbcli.run",
+        "check": "nlbcli.check",
+        "config": "nlbcli.config",
+        "status": "nlbcli.status",
+        "stop": "nlbcli.stop",
+        "ca": "nlbcli.ca",
+        "cert": "nlbcli.cert",
+        "demo": "nlbcli.demo",
+    }
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The table of exit codes, in the look of the other panels."""

@@ -10,198 +10,33 @@ that is accepted works.
 
 from __future__ import annotations
 
-import math
-import re
 import socket
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    PlainSerializer,
-    PlainValidator,
-    ValidationInfo,
-    WithJsonSchema,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from nlbcore.address import Endpoint
 from nlbcore.config.option import REQUIRED, Kind, option
-
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
-_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
-
-
-def wrong_type() -> PydanticCustomError:
-    """The value is of another TOML type; `explain` says which was expected, from the option's description."""
-    return PydanticCustomError("wrong_type", "")
-
-
-def bad_value(sentence: str) -> PydanticCustomError:
-    """The value has the right type and cannot be used; `sentence` says why."""
-    return PydanticCustomError("bad_value", "{sentence}", {"sentence": sentence})
-
-
-def format_seconds(seconds: float) -> str:
-    return f"{seconds:.15g}s"
-
-
-def _duration(value: object) -> float:
-    if isinstance(value, str):
-        found = _DURATION.fullmatch(value)
-        if found is None:
-            raise bad_value(f'"{value}" is no duration: write a number with ms, s, m, h or d behind it, as in "10s"')
-        return float(found[1]) * _SECONDS[found[2]]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise wrong_type()
-    if not math.isfinite(value) or value < 0:
-        raise bad_value(f"{value} is no duration")
-    return float(value)
-
-
-def _base(info: ValidationInfo) -> Path:
-    return (info.context or {}).get("base") or Path.cwd()
-
-
-def _path(value: object, info: ValidationInfo) -> Path:
-    if isinstance(value, Path):
-        return value
-    if not isinstance(value, str):
-        raise wrong_type()
-    if not value or "\0" in value:
-        raise bad_value("a path cannot be empty" if not value else "a path cannot hold a zero byte")
-    return _base(info) / value
-
-
-def _target(*words: str) -> Any:
-    """A validator for `file` and `access`: one of a few words, or a path.
-
-    A bare word is never taken as a path: a misspelt "stdout" would silently become a file.
-    """
-
-    def validate(value: object, info: ValidationInfo) -> str | Path:
-        if isinstance(value, str) and value in words:
-            return value
-        if isinstance(value, str) and re.fullmatch(r"[A-Za-z]+", value):
-            known = " or ".join(f'"{word}"' for word in words)
-            raise bad_value(f'"{value}" is neither {known} nor a path; for a file of that name write "./{value}"')
-        return _path(value, info)
-
-    return validate
-
-
-def _endpoint(value: object, info: ValidationInfo) -> Endpoint:
-    if isinstance(value, Endpoint):
-        return value
-    if not isinstance(value, str):
-        raise wrong_type()
-    try:
-        endpoint = Endpoint.parse(value)
-        if endpoint.path is not None:
-            endpoint = Endpoint.parse(f"unix:{_base(info) / endpoint.path}")
-    except ValueError as error:
-        raise bad_value(str(error)) from None
-    if endpoint.port == 0:
-        raise bad_value(f'"{value}": the port must be a number from 1 to 65535')
-    return endpoint
-
-
-def _bind(value: object, info: ValidationInfo) -> Endpoint:
-    if isinstance(value, str) and value.startswith("systemd:"):
-        raise PydanticCustomError("not_built", "socket activation (systemd:NAME)")
-    return _endpoint(value, info)
-
-
-def _as_tuple(value: object) -> object:
-    if isinstance(value, list):
-        return tuple(value)
-    if not isinstance(value, tuple):
-        raise wrong_type()
-    return value
-
-
-def _one_or_more(value: object) -> object:
-    if isinstance(value, str):
-        return (value,)
-    if value == []:
-        raise bad_value("the list is empty: at least one is needed")
-    return _as_tuple(value)
-
-
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
-
-
-def _label(value: object) -> str:
-    if not isinstance(value, str):
-        raise wrong_type()
-    if not 1 <= len(value) <= 128 or not value.isprintable() or re.search(r'[\s"=]', value):
-        raise bad_value("a name has 1 to 128 characters, no spaces, no quotes and no equals sign")
-    return value
-
-
-def _table_name(value: str) -> str:
-    if not re.fullmatch(_NAME, value):
-        raise PydanticCustomError(
-            "bad_name",
-            "a name has 1 to 63 letters, digits, dots, underscores and hyphens, and begins with a letter or digit",
-        )
-    return value
-
-
-def _one_or_list(schema: dict[str, Any]) -> WithJsonSchema:
-    return WithJsonSchema({"anyOf": [schema, {"type": "array", "items": schema, "minItems": 1}]})
-
-
-_TEXT_SCHEMA = {"type": "string", "minLength": 1}
-_ENDPOINT_SCHEMA = {"type": "string", "pattern": r"^([0-9.]+:[0-9]{1,5}|\[[^\]]+\]:[0-9]{1,5}|unix:.+)$"}
-
-Duration = Annotated[
-    float,
-    BeforeValidator(_duration),
-    PlainSerializer(format_seconds, when_used="json"),
-    WithJsonSchema({"type": ["string", "number"], "pattern": f"^{_DURATION.pattern}$"}),
-    Kind("a duration", '"10s"'),
-]
-File = Annotated[Path, BeforeValidator(_path), WithJsonSchema(_TEXT_SCHEMA), Kind("a path", '"certs/server.crt"')]
-EventLog = Annotated[
-    Literal["stderr"] | Path,
-    PlainValidator(_target("stderr")),
-    PlainSerializer(str, when_used="json"),
-    WithJsonSchema(_TEXT_SCHEMA),
-    Kind('"stderr" or a path', '"stderr"'),
-]
-AccessLog = Annotated[
-    Literal["stdout", "off"] | Path,
-    PlainValidator(_target("stdout", "off")),
-    PlainSerializer(str, when_used="json"),
-    WithJsonSchema(_TEXT_SCHEMA),
-    Kind('"stdout", "off" or a path', '"stdout"'),
-]
-BindAddress = Annotated[
-    Endpoint, PlainValidator(_bind), PlainSerializer(str, when_used="json"), WithJsonSchema(_ENDPOINT_SCHEMA)
-]
-ServerAddress = Annotated[
-    Endpoint,
-    PlainValidator(_endpoint),
-    PlainSerializer(str, when_used="json"),
-    WithJsonSchema(_ENDPOINT_SCHEMA),
-    Kind("an address", '"10.0.0.1:80"'),
-]
-Label = Annotated[str, BeforeValidator(_label)]
-TableName = Annotated[str, BeforeValidator(_table_name)]
-Protocol = Literal["TCPSSL", "TCP"]
-PolicyName = Literal[
-    "tls_cipher_policy_1_0",
-    "tls_cipher_policy_1_1",
-    "tls_cipher_policy_1_2",
-    "tls_cipher_policy_1_2_strict",
-    "tls_cipher_policy_1_2_strict_with_1_3",
-]
-AlpnPolicy = Literal["HTTP1Only", "HTTP2Only", "HTTP2Optional", "HTTP2Preferred"]
+from nlbcore.config.values import (
+    ENDPOINT_SCHEMA,
+    TEXT_SCHEMA,
+    AccessLog,
+    AlpnPolicy,
+    BindAddress,
+    Duration,
+    EventLog,
+    File,
+    Label,
+    PolicyName,
+    Protocol,
+    ServerAddress,
+    TableName,
+    Workers,
+    as_tuple,
+    default_control_socket,
+    lower,
+    one_or_list,
+    one_or_more,
+)
 
 
 class Table(BaseModel):
@@ -214,7 +49,7 @@ class Table(BaseModel):
 class Node(Table):
     """`[node]`"""
 
-    not_built: ClassVar[frozenset[str]] = frozenset({"workers", "control_socket", "admin", "user"})
+    not_built: ClassVar[frozenset[str]] = frozenset({"admin", "user"})
 
     name: Label = option(
         None,
@@ -222,6 +57,19 @@ class Node(Table):
         factory=socket.gethostname,
         default_text="the host name",
         example='"nlb-1"',
+    )
+    workers: Workers = option(
+        "auto",
+        "Worker processes; auto: as many as there are processors that this process may use.",
+        unit="processes",
+    )
+    control_socket: File = option(
+        None,
+        "The Unix socket of `nlb status`, `nlb stop` and the other commands that talk to a running balancer; "
+        "only its owner and root may use it.",
+        factory=lambda: str(default_control_socket()),
+        default_text="nlb.sock in $RUNTIME_DIRECTORY, else in /run/nlb (root) or $XDG_RUNTIME_DIR/nlb",
+        example='"/run/nlb/nlb.sock"',
     )
     shutdown_delay: Duration = option(
         "0s",
@@ -275,8 +123,8 @@ class ClientAuth(Table):
     )
     ca: Annotated[
         tuple[File, ...],
-        BeforeValidator(_one_or_more),
-        _one_or_list(_TEXT_SCHEMA),
+        BeforeValidator(one_or_more),
+        one_or_list(TEXT_SCHEMA),
         Kind("a path or a list of paths", '["certs/root.crt"]'),
     ] = option((), "PEM files with the CA certificates that client certificates are checked against.")
     depth: int = option(
@@ -301,8 +149,8 @@ class Listener(Table):
 
     bind: Annotated[
         tuple[BindAddress, ...],
-        BeforeValidator(_one_or_more),
-        _one_or_list(_ENDPOINT_SCHEMA),
+        BeforeValidator(one_or_more),
+        one_or_list(ENDPOINT_SCHEMA),
         Kind("an address or a list of addresses", '["0.0.0.0:443", "[::]:443"]'),
     ] = option(REQUIRED, 'Where to listen: "ADDRESS:PORT", "[IPV6]:PORT" or "unix:PATH"; one or a list.')
     protocol: Protocol = option("TCPSSL", "TCPSSL: TLS ends here. TCP: bytes are relayed as they are.")
@@ -374,7 +222,7 @@ class Listener(Table):
     )
     certificates: Annotated[
         tuple[CertificatePair, ...],
-        BeforeValidator(_as_tuple),
+        BeforeValidator(as_tuple),
         Kind("an array of tables", '[{ certificate = "certs/server.crt", private_key = "certs/server.key" }]'),
     ] = option(
         (),
@@ -403,12 +251,36 @@ class Server(Table):
     )
 
 
+class HealthCheck(Table):
+    """`[server_groups.NAME.health_check]`"""
+
+    not_built: ClassVar[frozenset[str]] = frozenset({"domain", "url", "method", "http_code", "http_version"})
+
+    enabled: bool = option(
+        True,
+        "Ask the servers whether they live. A server that does not answer gets no new connections; "
+        "when none answers, all get them. Without checks every server counts as usable.",
+    )
+    type: Literal["TCP"] = option("TCP", "TCP: a connection is opened and reset.", later=("HTTP",))
+    interval: Duration = option("5s", "Time between two checks of a server.", low=1, high=50)
+    connect_timeout: Duration = option(
+        "5s", "A server that has not accepted the check's connection by then has failed it.", low=1, high=300
+    )
+    healthy_threshold: int = option(
+        2, "Successful checks in a row that make an unhealthy server available again.", unit="checks", low=2, high=10
+    )
+    unhealthy_threshold: int = option(
+        2, "Failed checks in a row that make a server unhealthy.", unit="checks", low=2, high=10
+    )
+    port: int = option(0, "The port that is checked; 0: the server's own.", low=0, high=65535)
+
+
 class ServerGroup(Table):
     """`[server_groups.NAME]`"""
 
-    not_built: ClassVar[frozenset[str]] = frozenset({"connection_drain", "connection_drain_timeout", "health_check"})
+    not_built: ClassVar[frozenset[str]] = frozenset({"connection_drain", "connection_drain_timeout"})
 
-    scheduler: Annotated[Literal["wrr", "rr"], BeforeValidator(_lower)] = option(
+    scheduler: Annotated[Literal["wrr", "rr"], BeforeValidator(lower)] = option(
         "wrr",
         "How a server is chosen: wrr (round robin by weight) or rr (round robin); case is ignored.",
         later=("wlc", "sch", "tch", "maglev", "p2c"),
@@ -421,9 +293,10 @@ class ServerGroup(Table):
     )
     servers: Annotated[
         tuple[Server, ...],
-        BeforeValidator(_as_tuple),
+        BeforeValidator(as_tuple),
         Kind("an array of tables", '[{ address = "10.0.0.1:80" }]'),
     ] = option((), "The servers of the group.")
+    health_check: HealthCheck = option({}, "Active health checks of the servers.")
 
 
 class Config(Table):

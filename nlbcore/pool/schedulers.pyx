@@ -2,7 +2,10 @@
 
 Smooth weighted round robin: at each choice every server is given its weight, the richest one is chosen and pays the
 sum. Weights 5, 1, 1 give a a b a c a a, not a a a a a b c (the method is nginx's). Round robin is the same with equal
-weights. A server of weight 0 gets no new connection. O(servers) a choice: a few hundred nanoseconds for 400.
+weights. O(servers) a choice: a few hundred nanoseconds for 400.
+
+A server of weight 0, or one that is being taken out, gets no new connection; one that fails its health checks gets none
+while another one is usable. When none is, all get them (fail-open, as NLB): better a try than a certain refusal.
 """
 
 import os
@@ -12,6 +15,7 @@ cimport cython
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
+from nlbcore.engine.counters cimport SERVERS, SERVER_DRAINING, SERVER_UNHEALTHY, shared
 from nlbcore.engine.hooks cimport Route
 from nlbcore.engine.linux.socket cimport (
     AF_INET, AF_UNIX, htons, sockaddr_in, sockaddr_in6, sockaddr_storage, sockaddr_un, socklen_t,
@@ -54,16 +58,32 @@ cdef bint _listed(uint16_t row, const uint16_t *tried, int count) noexcept nogil
     return False
 
 
+cdef bint _asked(const Candidate *candidate) noexcept nogil:
+    return candidate.weight > 0 and shared.verdicts[candidate.row].state != SERVER_DRAINING
+
+
+cdef bint _fails_open(const Ring *ring) noexcept nogil:
+    """Whether not one server is usable, so that all are used."""
+    cdef uint32_t i
+    for i in range(ring.count):
+        if _asked(&ring.candidates[i]) and shared.verdicts[ring.candidates[i].row].state != SERVER_UNHEALTHY:
+            return False
+    return True
+
+
 cdef int pick(void *group, const uint16_t *tried, int count, Route *route) noexcept nogil:
     """`route_t` of engine/hooks.pxd: the next server of `group` that is not among the tried ones."""
     cdef Ring *ring = <Ring *>group
     cdef Candidate *best = NULL
     cdef Candidate *candidate
     cdef int64_t total = 0
+    cdef bint all_of_them = _fails_open(ring)
     cdef uint32_t i
     for i in range(ring.count):
         candidate = &ring.candidates[i]
-        if candidate.weight == 0 or _listed(candidate.row, tried, count):
+        if not _asked(candidate) or _listed(candidate.row, tried, count):
+            continue
+        if not all_of_them and shared.verdicts[candidate.row].state == SERVER_UNHEALTHY:
             continue
         candidate.current += candidate.weight
         total += candidate.weight
@@ -87,7 +107,7 @@ cdef class Group:
         scheduler: "wrr" or "rr"
 
     Raises:
-        ValueError: an address that the kernel could not take
+        ValueError: an address that the kernel could not take, or a row that the segment has not
     """
 
     def __cinit__(self, servers, scheduler):
@@ -97,6 +117,8 @@ cdef class Group:
         if self.ring.candidates == NULL:
             raise MemoryError
         for row, weight, family, address in servers:
+            if not 0 <= row < SERVERS:
+                raise ValueError(f"the segment has {SERVERS} rows of servers, none of them is row {row}")
             candidate = &self.ring.candidates[self.ring.count]
             candidate.row = row
             candidate.weight = weight if scheduler == "wrr" else min(weight, 1)

@@ -30,7 +30,8 @@ _REASON = 4096  # characters; six bytes each at most in JSON
 @dataclass(frozen=True)
 class Message:
     """A command, the generation or the slot it is about, why (REFUSED), and a descriptor that the receiver owns
-    (PREPARE)."""
+    (PREPARE).
+    """
 
     command: Command
     generation: int = 0

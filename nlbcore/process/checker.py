@@ -10,6 +10,7 @@ import os
 import pickle
 import resource
 import shlex
+import signal
 import socket
 import traceback
 from dataclasses import dataclass, field
@@ -82,7 +83,8 @@ def rehearse(path: Path) -> Rehearsal:
 @dataclass(frozen=True, slots=True)
 class Checked:
     """What the checker says: every finding, and the sealed snapshot (a memfd that the caller owns) unless one is an
-    error."""
+    error.
+    """
 
     findings: tuple[Finding, ...]
     sealed: int | None
@@ -113,6 +115,7 @@ def check_apart(path: Path, generation: int) -> Checked:
 
 def _become_checker(path: Path, generation: int, theirs: socket.socket) -> NoReturn:
     status = EXIT_FAILED
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback
     try:
         setproctitle.setproctitle("nlb: checker")
         rehearsal = rehearse(path)

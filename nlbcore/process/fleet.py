@@ -18,6 +18,7 @@ learns that the supervisor is gone.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import os
 import selectors
@@ -25,6 +26,7 @@ import signal
 import time
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nlbcore.errors import StartError
@@ -401,9 +403,7 @@ class Fleet:
 
 
 def _close_all_but(kept: set[int]) -> None:
-    for entry in os.listdir("/proc/self/fd"):
-        if int(entry) not in kept:
-            try:
-                os.close(int(entry))
-            except OSError:  # the descriptor of the listing itself
-                continue
+    for number in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+        if number not in kept:
+            with contextlib.suppress(OSError):  # the descriptor of the listing itself
+                os.close(number)

@@ -9,6 +9,7 @@ after the signal. Everything in the selector has a function of its event mask as
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import resource
@@ -91,21 +92,21 @@ class Supervisor:
         self.listening: dict[str, list[list[socket.socket]]] = {}
         self.selector = selectors.DefaultSelector()
         self.attendants: list[Attendant] = []
-        self.fleet: Fleet | None = None
-        self.control: ControlServer | None = None
+        self.fleet: Fleet
+        self.control: ControlServer
+        self.ending = contextlib.ExitStack()
+        """What the end has to undo, however far the start came."""
         self.notifier = Notifier()
         self.draining = False
         self.deadline: float | None = None
 
     def run(self) -> int:
         setproctitle.setproctitle("nlb: supervisor")
-        try:
+        with self.ending:
             self._open()
             self._start()
             while not self.fleet.ended:
                 self._turn()
-        finally:
-            self._close()
         failed = EXIT_FAILED if self.fleet.failed else 0
         self.events.event("info", "stopped", status=failed)
         return failed
@@ -122,8 +123,14 @@ class Supervisor:
         _raise_descriptor_limit()
         handlers = {"status": lambda _arguments: status(self._view()), "stop": self._stop}
         self.control = ControlServer(self.config.node.control_socket, by_verb(handlers), self._kin)
+        self.ending.callback(self.control.close)
+        self.ending.callback(self._close_sockets)
         for name, listener in self.config.listeners.items():
-            self.listening[name] = [sockets.listen(endpoint, self.workers) for endpoint in listener.bind]
+            self.listening[name] = []
+            for endpoint in listener.bind:
+                self.listening[name].append(sockets.listen(endpoint, self.workers))
+                if endpoint.path is not None:
+                    self.ending.callback(Path(endpoint.path).unlink, missing_ok=True)
         self.segment = Segment.create(self.workers)
         self.segment.write_directory(rows.directory(self.config.node.name))
         self.eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -140,9 +147,11 @@ class Supervisor:
         ]
         for attendant in self.attendants:
             attendant.start()
+            self.ending.callback(attendant.close, KILL_AFTER)
         self.fleet = Fleet(
             self.workers, self.listening, self.segment, self.eventfd, self._fronts(), self.events, self.selector
         )
+        self.ending.callback(self.fleet.kill)
         gc.collect()
         gc.freeze()
         self.fleet.start(self.snapshot, self.sealed)
@@ -205,9 +214,8 @@ class Supervisor:
         now = time.monotonic()
         self.fleet.tick()
         self.control.expire()
-        if not self.draining:
-            for attendant in self.attendants:
-                attendant.tick(now)
+        for attendant in self.attendants:
+            attendant.tick(now)
         if self.draining and self.fleet.drained:
             self._close_sockets()
         if self.deadline is not None and now >= self.deadline:
@@ -297,20 +305,6 @@ class Supervisor:
             for slots in addresses:
                 for sock in slots:
                     sock.close()
-
-    def _close(self) -> None:
-        """Leave nothing behind, also when the start failed half-way."""
-        if self.fleet is not None:
-            self.fleet.kill()
-        for name, addresses in self.listening.items():
-            for endpoint, _ in zip(self.config.listeners[name].bind, addresses, strict=False):
-                if endpoint.path is not None:
-                    Path(endpoint.path).unlink(missing_ok=True)
-        self._close_sockets()
-        for attendant in reversed(self.attendants):
-            attendant.close(KILL_AFTER)
-        if self.control is not None:
-            self.control.close()
 
 
 def _noted(number: int, frame: FrameType | None) -> None:

@@ -200,6 +200,9 @@ class Worker:
             )
             for name, group in snapshot.config.server_groups.items()
         }
+        for group in groups.values():
+            for _ in range(self.inherited.slot):  # else the first server would get the first connection of every worker
+                group.choose()
         wanted: dict[str, Settings] = {}
         plans = {}
         for name, listener in snapshot.config.listeners.items():

@@ -41,7 +41,7 @@ def _describe(der: bytes) -> dict[str, object]:
         return {"client_cert_sha256": hashlib.sha256(der).hexdigest()}
     _put(fields, "client_cert_subject", lambda: certificate.subject.rfc4514_string())  # noqa: PLW0108 - .subject can raise
     _put(fields, "client_cert_issuer", lambda: certificate.issuer.rfc4514_string())  # noqa: PLW0108 - .issuer too
-    _put(fields, "client_cert_serial", lambda: f"{certificate.serial_number:X}")
+    _put(fields, "client_cert_serial", lambda: _hex(certificate.serial_number))
     fields["client_cert_sha256"] = hashlib.sha256(der).hexdigest()
     _put(fields, "client_cert_not_after", lambda: certificate.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ"))
     _put(fields, "client_cert_sans", lambda: _sans(certificate))
@@ -64,3 +64,9 @@ def _sans(certificate: x509.Certificate) -> list[str] | None:
     except x509.ExtensionNotFound:
         return None
     return [f"{kind}:{name.value}" for name in names for kind in _KINDS if isinstance(name, _KINDS[kind])]
+
+
+def _hex(number: int) -> str:
+    """Whole bytes, as openssl prints a serial number."""
+    text = f"{number:X}"
+    return text.rjust(len(text) + len(text) % 2, "0")

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.engine.running import Running
+
 
 @pytest.fixture(scope="session")
 def door() -> Any:
@@ -61,5 +63,27 @@ def pump_on(door: Any) -> Iterator[Callable[..., Any]]:
         return made[-1]
 
     yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def server() -> Iterator[socket.socket]:
+    """Where the engine of `start` connects to; it accepts nothing by itself."""
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        made.settimeout(5)
+        yield made
+
+
+@pytest.fixture
+def start(server: socket.socket) -> Iterator[Callable[..., Running]]:
+    """`start(CHANGES)`: a running engine with one listener, closed after the test; see `plan`."""
+    made: list[Running] = []
+
+    def running(**changes: Any) -> Running:
+        made.append(Running([(0, 1, socket.AF_INET, server.getsockname())], **changes))
+        return made[-1]
+
+    yield running
     for one in made:
         one.close()

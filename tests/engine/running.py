@@ -15,11 +15,19 @@ from nlbcore.engine.hooks import ListenerPlan
 from nlbcore.observe import access_log
 from nlbcore.pool.schedulers import Group, route_address
 from nlbcore.process.logwriter import _records
-from nlbcore.segment import Block
+from nlbcore.segment import Block, Shared
 from nlbcore.termination import WORDS
 
 BLOCK = Block()
-"""Where this process counts from now on: it must live as long as the process."""
+SHARED = Shared()
+"""Where this process counts, and what it looks at, from now on: they must live as long as the process."""
+
+
+def alone() -> None:
+    """Count as the only worker, and know nothing of any server."""
+    ctypes.memset(ctypes.addressof(SHARED), 0, ctypes.sizeof(SHARED))
+    counters.use(ctypes.addressof(BLOCK), ctypes.sizeof(BLOCK))
+    counters.share(ctypes.addressof(SHARED), ctypes.addressof(BLOCK), 0, 1)
 
 
 def plan(group: Group, **changes: Any) -> ListenerPlan:
@@ -54,7 +62,7 @@ class Running:
     """One engine, one listener on a port of its own."""
 
     def __init__(self, servers: Iterable[tuple[int, int, int, Any]], **changes: Any) -> None:
-        counters.use(ctypes.addressof(BLOCK), ctypes.sizeof(BLOCK))
+        alone()
         BLOCK.ring.tail = BLOCK.ring.head
         self.channel, self.ours = socket.socketpair()
         self.eventfd = os.eventfd(0, os.EFD_NONBLOCK)
@@ -65,6 +73,13 @@ class Running:
         self.number = self.engine.add_listener(plan(Group(servers, "wrr"), **changes))
         self.acceptor = self.engine.add_acceptor(self.listening.fileno(), self.number)
         self.clients: list[socket.socket] = []
+
+    def listen(self, *, shared: bool = False) -> tuple[socket.socket, int]:
+        """One more socket of the listener, and its number."""
+        more = socket.create_server(("127.0.0.1", 0))
+        more.setblocking(False)
+        self.clients.append(more)
+        return more, self.engine.add_acceptor(more.fileno(), self.number, shared)
 
     def connect(self) -> socket.socket:
         client = socket.create_connection(self.address)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from nlbcore.engine import counters
-from nlbcore.segment import Block, Segment
+from nlbcore.segment import BLOCK, Block, Segment
+from tests.engine import running
+from tests.engine.running import Running
 
 
 def test_a_block_that_is_too_small() -> None:
@@ -29,3 +33,51 @@ def test_use(door: Any) -> None:
     finally:
         counters.use(before, ctypes.sizeof(Block))
         os.close(segment.fd)
+
+
+@pytest.mark.parametrize(
+    ("live", "word"),
+    [
+        ((0, 0, 0), None),
+        ((2, 2, 1), None),
+        ((2, 2, 2), "connection_limit"),
+        ((6, 0, 0), "connection_limit"),
+        ((0, 0, 6), "connection_limit"),
+    ],
+)
+def test_share(
+    start: Callable[..., Running], server: socket.socket, live: tuple[int, ...], word: str | None
+) -> None:
+    """`max_connections` counts the connections of all workers with this listener, and of no other one."""
+    engine = start(max_connections=5)
+    segment = Segment.create(len(live))
+    for slot, count in enumerate(live):
+        segment.block(slot).listeners[0].live = count
+        segment.block(slot).listeners[1].live = 100
+    try:
+        counters.share(
+            ctypes.addressof(segment.shared), ctypes.addressof(segment.block(0)), BLOCK, segment.slots
+        )
+        engine.connect()
+        if word is None:
+            engine.turn(lambda: running.BLOCK.servers[0].live == 1)
+            server.accept()[0].close()
+        else:
+            assert engine.words() == [word]
+    finally:
+        running.alone()
+        os.close(segment.fd)
+
+
+def test_the_only_worker_looks_at_itself(start: Callable[..., Running], server: socket.socket) -> None:
+    """`use()` forgets the blocks of `share()`."""
+    engine = start(max_connections=1)
+    others = (Block * 2)()
+    others[1].listeners[0].live = 100
+    counters.share(ctypes.addressof(running.SHARED), ctypes.addressof(others), ctypes.sizeof(Block), 2)
+    counters.use(ctypes.addressof(running.BLOCK), ctypes.sizeof(Block))
+    engine.connect()
+    engine.turn(lambda: running.BLOCK.servers[0].live == 1)
+    server.accept()[0].close()
+    engine.connect()
+    assert engine.words() == ["connection_limit"]

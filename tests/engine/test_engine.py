@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import resource
 import socket
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
 from nlbcore.pool.schedulers import Group
 from tests.engine.running import BLOCK, Running, plan
 
-
-@pytest.fixture
-def server() -> Iterator[socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as made:
-        made.settimeout(5)
-        yield made
-
-
-@pytest.fixture
-def start(server: socket.socket) -> Iterator[Callable[..., Running]]:
-    made: list[Running] = []
-
-    def running(**changes: Any) -> Running:
-        made.append(Running([(0, 1, socket.AF_INET, server.getsockname())], **changes))
-        return made[-1]
-
-    yield running
-    for one in made:
-        one.close()
+ACCEPTORS = 4096
 
 
 def test_bytes_and_an_end(start: Callable[..., Running], server: socket.socket) -> None:
@@ -108,6 +93,34 @@ def test_limits(start: Callable[..., Running]) -> None:
         over.recv(1)
 
 
+def test_a_reader_that_pauses_twice_is_granted_the_second_pause_too(
+    start: Callable[..., Running], server: socket.socket
+) -> None:
+    """What the kernel held for it at its first pause says nothing about the second one, at which it holds more."""
+    running = start(idle_timeout=0.3)
+    running.connect()
+    running.turn(lambda: BLOCK.servers[0].live)
+    accepted, _ = server.accept()
+    with accepted:
+        accepted.setblocking(False)
+
+        def send(most: int) -> None:
+            """So much, or as much as fits on all the way."""
+            quiet = time.monotonic() + 0.05
+            while time.monotonic() < quiet:
+                with contextlib.suppress(BlockingIOError):
+                    while most > 0:
+                        most -= accepted.send(b"x" * 65536)
+                        quiet = time.monotonic() + 0.05
+                running.engine.run(0.005)
+
+        for size in (1 << 20, 1 << 30):
+            send(size)
+            running.engine.run(0.4)
+            assert BLOCK.listeners[0].live == 1, "it may be reading slowly"
+        assert running.words() == ["idle_timeout"]
+
+
 def test_a_name_that_is_too_long(start: Callable[..., Running]) -> None:
     running = start()
     with pytest.raises(ValueError, match=r"server name 'a+' is too long"):
@@ -121,6 +134,70 @@ def test_too_many_listeners(start: Callable[..., Running]) -> None:
         running.engine.add_listener(plan(Group([], "rr")))
     with pytest.raises(ValueError, match="more than 256 listeners"):
         running.engine.add_listener(plan(Group([], "rr")))
+
+
+def test_numbers_of_acceptors(start: Callable[..., Running]) -> None:
+    """The lowest one that is free. The descriptors stay the caller's."""
+    running = start()
+    sockets, numbers = zip(*(running.listen() for _ in range(3)), strict=True)
+    assert (running.acceptor, *numbers) == (0, 1, 2, 3)
+    running.engine.remove_acceptor(numbers[0])
+    running.engine.remove_acceptor(numbers[0])
+    running.engine.remove_acceptor(running.acceptor)
+    assert running.engine.add_acceptor(running.listening.fileno(), running.number) == 0
+    assert running.engine.add_acceptor(sockets[0].fileno(), running.number) == 1
+    assert running.listen()[1] == 4
+    running.engine.stop_accepting()
+    for one in (running.listening, *sockets):
+        assert one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_waits_while_nobody_accepts_is_served_after_that(
+    start: Callable[..., Running], server: socket.socket, shared: bool
+) -> None:
+    running = start()
+    listening, number = running.listen(shared=shared)
+    before = BLOCK.listeners[0].connections
+
+    def connected(count: int) -> bool:
+        return bool(BLOCK.listeners[0].connections == before + count)
+
+    running.clients.append(socket.create_connection(listening.getsockname()))
+    running.turn(lambda: connected(1))
+    server.accept()[0].close()
+    running.engine.remove_acceptor(number)
+    running.clients.append(socket.create_connection(listening.getsockname()))
+    running.engine.run(0.1)
+    assert connected(1), "it waits"
+    assert running.engine.add_acceptor(listening.fileno(), running.number, shared) == number
+    running.turn(lambda: connected(2))
+    running.turn(lambda: BLOCK.servers[0].live)
+    accepted, _ = server.accept()
+    with accepted:
+        accepted.sendall(b"welcome")
+        assert running.received(running.clients[-1], 7) == b"welcome"
+
+
+def test_too_many_acceptors(start: Callable[..., Running]) -> None:
+    running = start()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    copies: list[int] = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        copies += [os.dup(running.listening.fileno()) for _ in range(ACCEPTORS)]
+        numbers = [running.engine.add_acceptor(fd, running.number) for fd in copies[1:]]
+        assert numbers == list(range(1, ACCEPTORS))
+        with pytest.raises(OSError, match=f"cannot watch listening socket {copies[0]}") as caught:
+            running.engine.add_acceptor(copies[0], running.number)
+        assert caught.value.errno == errno.ENOSPC
+        running.engine.remove_acceptor(2077)
+        assert running.engine.add_acceptor(copies[0], running.number) == 2077
+        running.stop_accepting()
+    finally:
+        for fd in copies:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_socket_that_cannot_be_watched(start: Callable[..., Running]) -> None:

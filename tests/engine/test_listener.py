@@ -1,4 +1,4 @@
-"""The limit of connections a second: a second's worth at once, then one by one."""
+"""The limit of connections a second: a second's worth at once, then one by one, over all workers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,16 @@ SECOND = 1_000_000
 @pytest.mark.parametrize("cps", [1, 2, 3, 7, 100])
 def test_a_second_s_worth_comes_at_once(door: Any, cps: int) -> None:
     assert door.Limit(cps).admit(cps + 5) == cps
+
+
+def test_it_is_one_limit_for_all_workers(door: Any) -> None:
+    """Whoever asks for the same row of the segment."""
+    here, there = door.Limit(10), door.Limit(10)
+    assert here.admit(6) == 6
+    assert there.admit(10) == 4
+    assert here.admit(1) == 0
+    there.let_pass(SECOND)
+    assert here.admit(10) == 10
 
 
 def test_no_limit(door: Any) -> None:

@@ -23,6 +23,7 @@ class Switched(Backend):
     def __init__(
         self, serve: Callable[[Seen], None] | None = None, *, host: str = "127.0.0.1", port: int | None = None
     ) -> None:
+        self._is_up = threading.Event()
         super().__init__(serve, host=host)
         self.down()
         self._listener.close()
@@ -35,14 +36,24 @@ class Switched(Backend):
     def up(self) -> None:
         """Listen and accept."""
         self._listener.listen(1024)
-        self._thread = threading.Thread(target=self._accept, name=f"backend {self.address}", daemon=True)
-        self._thread.start()
+        self._is_up.set()
 
     def down(self) -> None:
         """Refuse new connections; those that are there go on."""
+        self._is_up.clear()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join(10)
+
+    def close(self) -> None:
+        """As every server's; the thread waits for nothing any more."""
+        self._closing = True
+        self._is_up.set()
+        super().close()
+
+    def _accept(self) -> None:
+        while not self._closing:
+            super()._accept()  # until shutdown()
+            self._is_up.wait()
 
 
 class Patients:

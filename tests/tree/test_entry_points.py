@@ -9,7 +9,7 @@ import pytest
 
 from tests.tree import ROOT, run
 
-SCRIPTS = (".ci/run", "ci/run", "ci/demo")
+SCRIPTS = (".ci/run", "ci/run")
 TARGETS = ("help", "demo", "test", "lint", "types", "debug", "asan", "bench", "clean")
 
 

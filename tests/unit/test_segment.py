@@ -12,7 +12,19 @@ import pytest
 
 from nlbcore import segment
 from nlbcore.engine import counters
-from nlbcore.segment import BLOCK, DIRECTORY, HEADER, Block, ListenerCounters, Ring, Segment, ServerCounters
+from nlbcore.segment import (
+    BLOCK,
+    DIRECTORY,
+    HEADER,
+    SHARED,
+    Block,
+    ListenerCounters,
+    Ring,
+    Segment,
+    ServerCounters,
+    Shared,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,12 +60,15 @@ def test_every_structure_is_compared() -> None:
         "ListenerCounters",
         "ServerCounters",
         "Ring",
+        "Shared",
+        "Verdict",
     }
 
 
 def test_blocks_begin_on_pages_and_have_room() -> None:
-    assert BLOCK % mmap.PAGESIZE == HEADER % mmap.PAGESIZE == DIRECTORY % mmap.PAGESIZE == 0
+    assert [size % mmap.PAGESIZE for size in (HEADER, DIRECTORY, SHARED, BLOCK)] == [0] * 4
     assert ctypes.sizeof(Block) <= BLOCK
+    assert ctypes.sizeof(Shared) <= SHARED
 
 
 def test_a_new_segment_is_zero_and_shared(create: Callable[[int], Segment]) -> None:
@@ -61,7 +76,7 @@ def test_a_new_segment_is_zero_and_shared(create: Callable[[int], Segment]) -> N
     other = Segment(one.fd)
     assert other.slots == 2
     assert not os.get_inheritable(one.fd)
-    assert os.fstat(one.fd).st_size == HEADER + DIRECTORY + 2 * BLOCK
+    assert os.fstat(one.fd).st_size == HEADER + DIRECTORY + SHARED + 2 * BLOCK
     assert os.fstat(one.fd).st_blocks * 512 < 64 * 1024, "untouched pages cost nothing"
     one.block(0).listeners[255].live = -3
     one.block(1).servers[8191].connections = 2**64 - 1
@@ -70,6 +85,44 @@ def test_a_new_segment_is_zero_and_shared(create: Callable[[int], Segment]) -> N
     assert other.block(1).servers[8191].connections == 2**64 - 1
     assert other.block(1).ring.data[segment.RING - 1] == 255
     assert other.block(0).servers[8191].connections == other.block(1).listeners[255].live == 0
+
+
+def test_what_all_share_stands_between_the_directory_and_the_first_block(create: Callable[[int], Segment]) -> None:
+    one = create(1)
+    one.write_directory({"node": "x" * (DIRECTORY - 4 - len('{"node": ""}'))})
+    one.block(0).heartbeat = 2**64 - 1
+    assert bytes(one.shared) == bytes(ctypes.sizeof(Shared))
+    other = Segment(one.fd)
+    one.shared.cps_due[segment.LISTENERS - 1] = 7
+    one.verdicts[segment.SERVERS - 1] = Verdict(segment.DRAINING, 3, since_ms=2**64 - 1)
+    assert other.shared.cps_due[segment.LISTENERS - 1] == 7
+    last = other.verdicts[segment.SERVERS - 1]
+    assert (last.state, last.reason, last.since_ms) == (segment.DRAINING, 3, 2**64 - 1)
+    assert other.block(0).heartbeat == 2**64 - 1
+    assert len(other.directory()["node"]) > DIRECTORY - 20
+
+
+def test_states_by_number() -> None:
+    """The words of `STATES` and the constants are one list; a new segment says Initial of everybody."""
+    numbered = [getattr(segment, word.upper()) for word in segment.STATES]
+    assert numbered == list(range(len(segment.STATES))) == list(range(5))
+    assert segment.INITIAL == 0
+    assert segment.REASONS[0] == ""
+    assert len(set(segment.REASONS)) == len(segment.REASONS) <= 256
+
+
+def test_repair(create: Callable[[int], Segment]) -> None:
+    """The connections of a worker that is gone are no more; what it has counted stays, and so do those of its siblings."""
+    one = create(2)
+    for slot in (0, 1):
+        block = one.block(slot)
+        for rows in (block.listeners, block.servers):
+            for row in (0, 1, 2):
+                rows[row].live, rows[row].connections = 5, 9
+    one.repair(1, iter((0, 2)), {"a": 1}.values())
+    assert [[one.block(slot).listeners[row].live for row in range(3)] for slot in (0, 1)] == [[5, 5, 5], [0, 5, 0]]
+    assert [[one.block(slot).servers[row].live for row in range(3)] for slot in (0, 1)] == [[5, 5, 5], [5, 0, 5]]
+    assert one.block(1).listeners[0].connections == one.block(1).servers[1].connections == 9
 
 
 def test_a_slot_that_is_not_there(create: Callable[[int], Segment]) -> None:
@@ -99,14 +152,14 @@ def test_the_longest_directory(create: Callable[[int], Segment]) -> None:
 
 @pytest.mark.parametrize(
     "head",
-    [b"\0" * 16, struct.pack("=8sII", b"nlbsegm\0", segment.VERSION, 1), struct.pack("=8sII", segment.MAGIC, 2, 1)],
+    [b"\0" * 16, struct.pack("=8sII", b"nlbsegm\0", segment.VERSION, 1), struct.pack("=8sII", segment.MAGIC, segment.VERSION - 1, 1)],
     ids=["zero", "magic", "version"],
 )
 def test_what_is_no_segment_is_refused(head: bytes) -> None:
     fd = os.memfd_create("other")
     try:
         os.write(fd, head.ljust(HEADER, b"\0"))
-        with pytest.raises(ValueError, match="not a segment of layout version 1"):
+        with pytest.raises(ValueError, match=f"not a segment of layout version {segment.VERSION}"):
             Segment(fd)
     finally:
         os.close(fd)

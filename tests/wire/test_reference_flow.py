@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 CONFIGURATION = """\
 [node]
+workers = 1
 drain_timeout = "5s"
 
 [log]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from nlbcore.address import Endpoint
-from nlbcore.config.model import Config, Listener, Log, Server, format_seconds
+from nlbcore.config.model import Config, Listener, Log, Server
+from nlbcore.config.values import format_seconds
 
 LISTENER = {"bind": "127.0.0.1:443", "server_group": "app"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
+from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -11,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlbcore.pool.schedulers import Group, route_address
+from nlbcore.segment import AVAILABLE, DRAINING, INITIAL, STATES, UNAVAILABLE, UNHEALTHY
+from tests.engine.running import SHARED, alone
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 LOCAL: Any = ("127.0.0.1", 80)
 WEIGHTS = st.lists(st.integers(0, 100), min_size=1, max_size=12)
@@ -86,9 +89,12 @@ def test_a_server_that_fails_is_not_owed_a_burst() -> None:
 
 def test_rows_are_those_of_the_segment() -> None:
     assert group([1], first=8191).choose() == 8191
-    assert group([1], first=0xFFFE).choose() == 0xFFFE
-    with pytest.raises(OverflowError):
-        group([1], first=0x10000)
+    for row in (8192, 0xFFFF):
+        with pytest.raises(ValueError, match=f"the segment has 8192 rows of servers, none of them is row {row}"):
+            group([1], first=row)
+    for row in (-1, 0x10000):
+        with pytest.raises((ValueError, OverflowError)):
+            group([1], first=row)
 
 
 def test_nobody() -> None:
@@ -102,6 +108,85 @@ def test_more_tried_than_a_connection_ever_tries() -> None:
     one = group([1] * 100)
     with pytest.raises(ValueError, match="tried"):
         one.choose(range(65))
+
+
+# -- verdicts of the prober --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def judge() -> Iterator[Callable[..., None]]:
+    """`judge(STATE, STATE, ...)`: the verdicts on rows 0, 1, ..."""
+    alone()
+
+    def say(*states: int) -> None:
+        for row, state in enumerate(states):
+            SHARED.verdicts[row].state = state
+
+    yield say
+    alone()
+
+
+def all_chosen(one: Group) -> set[int | None]:
+    """Who gets connections: over more choices than the sum of any weights here."""
+    return {one.choose() for _ in range(600)}
+
+
+@pytest.mark.parametrize("scheduler", ["wrr", "rr"])
+def test_every_mixture_of_verdicts(judge: Callable[..., None], scheduler: Literal["wrr", "rr"]) -> None:
+    """A server that is being taken out gets nothing; an unhealthy one only where nobody is usable (fail-open)."""
+    for states in product(range(len(STATES)), repeat=3):
+        judge(*states)
+        usable = {row for row, state in enumerate(states) if state in (INITIAL, AVAILABLE, UNAVAILABLE)}
+        unhealthy = {row for row, state in enumerate(states) if state == UNHEALTHY}
+        assert {group([5, 1, 1], scheduler).choose(tried) for tried in ((), (0,), (1,), (2,), (0, 1), (1, 2), (0, 2))} - {
+            None
+        } == (usable or unhealthy), [STATES[state] for state in states]
+
+
+def test_shares_among_those_left(judge: Callable[..., None]) -> None:
+    """In proportion to their weights; and the way back is no burst."""
+    one = group([2, 1, 1])
+    judge(AVAILABLE, UNHEALTHY, AVAILABLE)
+    assert Counter(one.choose() for _ in range(30)) == {0: 20, 2: 10}
+    judge(AVAILABLE, AVAILABLE, AVAILABLE)
+    assert Counter(one.choose() for _ in range(40)) == {0: 20, 1: 10, 2: 10}
+
+
+def test_fail_open_keeps_the_weights(judge: Callable[..., None]) -> None:
+    judge(UNHEALTHY, UNHEALTHY, DRAINING, UNHEALTHY)
+    one = group([2, 1, 5, 0])
+    assert Counter(one.choose() for _ in range(30)) == {0: 20, 1: 10}
+
+
+@pytest.mark.parametrize("state", range(len(STATES)), ids=STATES)
+def test_weight_zero_gets_nothing_whatever_its_verdict(judge: Callable[..., None], state: int) -> None:
+    """Nor is it the usable server that keeps the others from being tried."""
+    judge(state, UNHEALTHY)
+    assert all_chosen(group([0, 1])) == {1}
+    judge(state, DRAINING)
+    assert all_chosen(group([0, 1])) == {None}
+
+
+def test_all_are_being_taken_out(judge: Callable[..., None]) -> None:
+    judge(DRAINING, DRAINING)
+    assert all_chosen(group([1, 1])) == {None}
+
+
+def test_the_healthy_ones_have_all_been_tried(judge: Callable[..., None]) -> None:
+    """One that is known not to answer is no second try."""
+    one = group([1, 1, 1])
+    judge(AVAILABLE, UNHEALTHY, AVAILABLE)
+    assert {one.choose([0]), one.choose([2])} == {0, 2}
+    assert one.choose([0, 2]) is None
+    judge(UNHEALTHY, UNHEALTHY, UNHEALTHY)
+    assert one.choose([0, 2]) == 1, "fail-open"
+
+
+def test_a_verdict_counts_from_the_next_choice_on(judge: Callable[..., None]) -> None:
+    one = group([1, 1])
+    for state, expected in ((UNHEALTHY, {1}), (AVAILABLE, {0, 1}), (DRAINING, {1}), (UNAVAILABLE, {0, 1})):
+        judge(state)
+        assert all_chosen(one) == expected
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,9 @@ def ends() -> Iterator[tuple[Channel, Channel]]:
 
 def test_both_directions_in_order(ends: tuple[Channel, Channel]) -> None:
     for here, there in (ends, ends[::-1]):
-        messages = [Message(command, number, f"r{number}") for number, command in enumerate(get_args(Command))]
+        messages = [
+            Message(command, number, f"r{number}", slot=255 - number) for number, command in enumerate(get_args(Command))
+        ]
         for message in messages:
             assert here.send(message)
         assert [there.receive() for _ in messages] == messages
@@ -64,6 +66,25 @@ def test_descriptor_zero_is_a_descriptor(ends: tuple[Channel, Channel]) -> None:
     assert message is not None
     assert message.fd > 0
     os.close(message.fd)
+
+
+def test_adoption_names_a_slot(ends: tuple[Channel, Channel]) -> None:
+    assert ends[0].send(Message("ADOPT", slot=3))
+    assert ends[0].send(Message("RELEASE", slot=3))
+    received = [ends[1].receive() for _ in range(2)]
+    assert received == [Message("ADOPT", slot=3), Message("RELEASE", slot=3)]
+    assert [one.generation for one in received if one] == [0, 0]
+
+
+def test_one_that_does_not_read_holds_nobody_up(ends: tuple[Channel, Channel]) -> None:
+    """What was sent is kept in order; the sender is told when there is room for no more, and goes on when there is again."""
+    sent = 0
+    while ends[0].send(Message("ADOPT", slot=sent)):
+        sent += 1
+    assert sent > 10, "the handful that a channel carries never fills it"
+    for number in range(sent):
+        assert ends[1].receive() == Message("ADOPT", slot=number)
+    assert ends[0].send(Message("STOP"))
 
 
 def test_the_end_of_the_channel() -> None:

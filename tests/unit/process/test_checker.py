@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
 import resource
 import socket
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from nlbcore.process.checker import rehearse
 from tests.support.certs import Pki
+from tests.support.waiting import wait_until
 
 
 def write(folder: Path, pki: Pki, listener: str = "", rest: str = "", bind: str = '"127.0.0.1:443"') -> Path:
@@ -121,3 +128,103 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         f"{tmp_path}/nlb.toml: error: cannot read: no such file or directory"
     ]
     assert rehearsal.loaded.config is None
+
+
+# -- in a process of its own -------------------------------------------------------------------------------------------
+
+APART = """
+import json, os, resource, sys
+from pathlib import Path
+from nlbcore.errors import StartError
+from nlbcore.process.checker import check_apart, rehearse
+from nlbcore.process.snapshot import Snapshot
+
+def held():
+    return sorted(os.listdir("/proc/self/fd"))
+
+path = Path(sys.argv[1])
+before = held()
+if sys.argv[2:]:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+report = {}
+try:
+    checked = check_apart(path, 7)
+except StartError as error:
+    report["failed"] = str(error)
+else:
+    rehearsal = rehearse(path)
+    report["findings"] = len(checked.findings)
+    report["equal"] = checked.findings == rehearsal.findings
+    report["sealed"] = checked.sealed is not None
+    if checked.sealed is not None:
+        snapshot = Snapshot.unseal(checked.sealed)
+        report["generation"] = snapshot.generation
+        report["rows"] = snapshot.rows.listeners
+        report["same"] = (snapshot.config, snapshot.material) == (rehearsal.loaded.config, rehearsal.material)
+        os.close(checked.sealed)
+        del snapshot
+report["leaked"] = held() != before
+try:
+    os.waitpid(-1, os.WNOHANG)
+    report["child"] = True
+except ChildProcessError:
+    report["child"] = False
+print(json.dumps(report))
+"""
+"""Forks the checker where nothing else runs, and tells what came of it. With a second argument no file may be written."""
+
+
+def start_apart(path: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-P", "-c", APART, str(path), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def told(process: subprocess.Popen[str]) -> tuple[dict[str, Any], str]:
+    """What it reports, and what the checker printed. It never leaves a child or a descriptor."""
+    out, printed = process.communicate(timeout=20)
+    assert process.returncode == 0, printed
+    report: dict[str, Any] = json.loads(out)
+    assert (report.pop("leaked"), report.pop("child")) == (False, False)
+    return report, printed
+
+
+def test_apart(tmp_path: Path, pki: Pki) -> None:
+    """Warnings and the sealed snapshot: the same as from a rehearsal at home."""
+    path = write(tmp_path, pki, rest='[server_groups.old]\nservers = [{ address = "10.0.0.2:80" }]\n')
+    assert told(start_apart(path)) == (
+        {"findings": 1, "equal": True, "sealed": True, "generation": 7, "rows": {"web": 0}, "same": True},
+        "",
+    )
+
+
+def test_apart_with_an_error(tmp_path: Path, pki: Pki) -> None:
+    """Nothing is sealed, and every finding arrives, be they more than a socket holds."""
+    many = "".join(f"key_{number}_{'x' * 200} = 1\n" for number in range(2500))
+    path = write(tmp_path, pki, rest=f"[node]\n{many}")
+    assert told(start_apart(path)) == ({"findings": 2500, "equal": True, "sealed": False}, "")
+
+
+DIED = {"failed": "the checker ended without an answer; what it printed stands above"}
+
+
+def test_a_checker_that_fails(tmp_path: Path, pki: Pki) -> None:
+    """It may write no file, so it cannot seal a snapshot: it says why, and nothing came of it."""
+    report, printed = told(start_apart(write(tmp_path, pki), "limited"))
+    assert report == DIED
+    assert "File too large" in printed
+
+
+def test_a_checker_that_is_killed(tmp_path: Path) -> None:
+    """While it reads a configuration that does not come."""
+    path = tmp_path / "nlb.toml"
+    os.mkfifo(path)
+    process = start_apart(path)
+
+    def checker() -> list[psutil.Process]:
+        return [one for one in psutil.Process(process.pid).children() if "nlb: checker" in one.cmdline()]
+
+    try:
+        wait_until(checker, "the checker is there")[0].kill()
+    finally:
+        os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))  # one that still reads sees an end
+    assert told(process) == (DIED, "")

@@ -3,15 +3,57 @@
 from __future__ import annotations
 
 import fcntl
+import gc
+import mmap
 import os
 import pickle
+import struct
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
+import cffi
 import pytest
 
 from nlbcore.config.model import Config
-from nlbcore.process.snapshot import Rows, Snapshot
+from nlbcore.process.snapshot import ALIGN, Rows, Snapshot
 from nlbcore.tls.material import ListenerMaterial, Material
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FFI = cffi.FFI()
+SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+@pytest.fixture
+def memfd() -> Iterator[Any]:
+    """`memfd(DATA, SEALS)`: closed after the test."""
+    made: list[int] = []
+
+    def make(data: bytes, seals: int = SEALS) -> int:
+        made.append(os.memfd_create("other", os.MFD_ALLOW_SEALING))
+        os.write(made[-1], data)
+        fcntl.fcntl(made[-1], fcntl.F_ADD_SEALS, seals)
+        return made[-1]
+
+    yield make
+    for fd in made:
+        os.close(fd)
+
+
+class Table:
+    """Something large that is only looked into: its bytes travel beside the pickle."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        assert protocol >= 5
+        return Table, (pickle.PickleBuffer(self.data),)
+
+    @property
+    def address(self) -> int:
+        return int(FFI.cast("uintptr_t", FFI.from_buffer(self.data)))
 
 
 @pytest.fixture
@@ -52,12 +94,39 @@ def test_rows(config: Config) -> None:
 
 def test_there_and_back(snapshot: Snapshot) -> None:
     fd = snapshot.seal()
-    assert not os.get_inheritable(fd)
-    again = Snapshot.unseal(os.dup(fd))
-    assert again == snapshot
-    assert Snapshot.unseal(fd) == snapshot, "once for each worker"
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(fd)
+    try:
+        assert not os.get_inheritable(fd)
+        assert Snapshot.unseal(fd) == snapshot
+        assert Snapshot.unseal(fd) == snapshot, "once for each worker; the descriptor stays the caller's"
+        gc.collect()
+        assert "nlb-generation" not in Path("/proc/self/maps").read_text(), "nothing that is not needed stays mapped"
+    finally:
+        os.close(fd)
+
+
+SIZES = (0, 1, 8, ALIGN - 1, ALIGN, ALIGN + 1, 5000, 1 << 20)
+
+
+def test_tables_are_views_of_the_sealed_memory(snapshot: Snapshot) -> None:
+    """Not copies: all workers read one and the same memory. It is aligned, may not be written, and outlives the descriptor."""
+    contents = [os.urandom(size) for size in SIZES]
+    tables = [Table(bytearray(one) if number % 2 else one) for number, one in enumerate(contents)]
+    fd = Snapshot(9, snapshot.config, cast("Material", tables), snapshot.rows).seal()
+    try:
+        again = Snapshot.unseal(fd)
+    finally:
+        os.close(fd)
+    assert (again.generation, again.config, again.rows) == (9, snapshot.config, snapshot.rows)
+    found = cast("list[Table]", again.material)
+    assert [bytes(one.data) for one in found] == contents
+    for one in found:
+        assert isinstance(one.data, memoryview)
+        assert one.data.readonly
+        assert isinstance(one.data.obj, mmap.mmap)
+        assert one.address % ALIGN == 0
+    assert len({id(one.data.obj) for one in found}) == 1
+    with pytest.raises(TypeError, match="read-only"):
+        found[-1].data[0] = 1
 
 
 def test_nobody_can_change_it(snapshot: Snapshot) -> None:
@@ -72,30 +141,53 @@ def test_nobody_can_change_it(snapshot: Snapshot) -> None:
         os.close(fd)
 
 
-@pytest.mark.parametrize("seals", [0, fcntl.F_SEAL_WRITE, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW])
-def test_what_is_not_sealed_is_not_read(snapshot: Snapshot, seals: int) -> None:
-    fd = os.memfd_create("open", os.MFD_ALLOW_SEALING)
-    os.write(fd, pickle.dumps(snapshot))
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+@pytest.mark.parametrize("seals", [0, fcntl.F_SEAL_WRITE, SEALS & ~fcntl.F_SEAL_WRITE])
+def test_what_is_not_sealed_is_not_read(snapshot: Snapshot, memfd: Any, seals: int) -> None:
+    sealed = snapshot.seal()
+    with os.fdopen(sealed, "rb") as whole:
+        fd = memfd(whole.read(), seals)
     with pytest.raises(ValueError, match="the snapshot is not sealed"):
         Snapshot.unseal(fd)
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(fd)
+    os.fstat(fd)
 
 
-def test_a_file_cannot_be_sealed(tmp_path: Path, snapshot: Snapshot) -> None:
-    path = tmp_path / "snapshot"
-    path.write_bytes(pickle.dumps(snapshot))
-    with pytest.raises((ValueError, OSError)):
-        Snapshot.unseal(os.open(path, os.O_RDONLY))
+def test_a_file_cannot_be_sealed(tmp_path: Path) -> None:
+    with (tmp_path / "snapshot").open("w+b") as file, pytest.raises((ValueError, OSError)):
+        Snapshot.unseal(file.fileno())
 
 
-def test_something_else_that_is_sealed() -> None:
-    fd = os.memfd_create("other", os.MFD_ALLOW_SEALING)
-    os.write(fd, pickle.dumps({"generation": 1}))
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
+def written(*parts: bytes) -> bytes:
+    """As `seal()` lays it out."""
+    out = struct.pack(f"={len(parts) + 1}Q", len(parts), *map(len, parts))
+    for part in parts:
+        out += bytes(-len(out) % ALIGN) + part
+    return out
+
+
+def test_something_else_that_is_sealed(memfd: Any) -> None:
     with pytest.raises(TypeError, match="not a snapshot"):
-        Snapshot.unseal(fd)
+        Snapshot.unseal(memfd(written(pickle.dumps({"generation": 1}))))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"short",
+        struct.pack("=Q", 2**63),
+        struct.pack("=Q", 1000),
+        struct.pack("=QQ", 1, 2**63),
+        written(b""),
+        written(b"garbage"),
+        written(pickle.dumps(Table(b"x"), 5, buffer_callback=lambda _: None)),
+        bytes(4096),
+    ],
+    ids=["nothing", "short", "parts", "cut", "size", "empty", "garbage", "lost table", "zero"],
+)
+def test_garbage_is_an_error(memfd: Any, data: bytes) -> None:
+    """Of any kind that a worker answers with REFUSED; never a crash, never a snapshot."""
+    with pytest.raises((ValueError, struct.error, pickle.UnpicklingError, EOFError, IndexError)):
+        Snapshot.unseal(memfd(data))
 
 
 def test_no_material_in_the_repr(snapshot: Snapshot) -> None:

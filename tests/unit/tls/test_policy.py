@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 from OpenSSL import SSL
 
-from nlbcore.config.model import PolicyName
+from nlbcore.config.values import PolicyName
 from nlbcore.tls import policy as module
 from nlbcore.tls.policy import POLICIES, VERSIONS, Policy, missing_suites, missing_versions
 

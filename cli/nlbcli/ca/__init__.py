@@ -1,0 +1,18 @@
+"""`nlb ca ...`"""
+
+from __future__ import annotations
+
+from nlbcli.main import LazyGroup
+
+
+class CaGroup(LazyGroup):
+    """`nlb ca`"""
+
+    lazy = {  # noqa: RUF012 - constant
+        "init": "nlbcli.ca.init",
+        "show": "nlbcli.ca.show",
+        "crl": "nlbcli.ca.crl",
+    }
+
+
+command = CaGroup(name="ca", help="Make a private certificate authority and its lists of revoked certificates.")

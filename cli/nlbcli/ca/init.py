@@ -1,0 +1,68 @@
+"""`nlb ca init`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import rich_click as click
+
+from nlbcli.ca.options import key_type_option, naming_options, subject_options
+from nlbcore.pki.words import DEFAULT_KEY_TYPE, DEFAULT_NAME, INTERMEDIATE_DAYS, ROOT_DAYS
+
+
+@click.command("init")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--name", metavar="CN", default=DEFAULT_NAME, show_default=True, help="Common name of the root certificate."
+)
+@key_type_option(default=DEFAULT_KEY_TYPE, text="Kind of both keys")
+@click.option("--days", metavar="N", type=int, default=ROOT_DAYS, show_default=True, help="How long the root is valid.")
+@click.option(
+    "--intermediate-days",
+    metavar="N",
+    type=int,
+    default=INTERMEDIATE_DAYS,
+    show_default=True,
+    help="How long the intermediate is valid; at most as long as the root.",
+)
+@subject_options
+@click.option("--email", metavar="ADDRESS", default="", help="E-mail address of the subject.")
+@click.option("-f", "--force", is_flag=True, help="Replace the authority in DIR; what it has issued is worthless then.")
+def command(
+    folder: Path,
+    *,
+    name: str,
+    key_type: str,
+    days: int,
+    intermediate_days: int,
+    force: bool,
+    **subject: str,
+) -> None:
+    """Make a certificate authority in DIR: a root, and an intermediate that issues the certificates.
+
+    DIR is made for its owner only, and so is every file in it: root.crt, root.key, intermediate.crt, intermediate.key,
+    chain.crt (intermediate and root: what a listener's `ca` names), ca.toml (the defaults for new certificates) and
+    index (what has been issued and revoked).
+    """
+    from nlbcore.pki.authority import Authority
+    from nlbcore.pki.index import readable
+    from nlbcore.pki.names import Subject
+
+    with naming_options():
+        authority = Authority.create(
+            folder,
+            name=name,
+            subject=Subject(**subject),
+            key_type=key_type,
+            days=days,
+            intermediate_days=intermediate_days,
+            force=force,
+        )
+    clamped = " (with the root)" if intermediate_days > days else ""
+    click.echo(f"{folder}: a certificate authority")
+    click.echo(f"  root          {authority.root.subject.rfc4514_string()}")
+    click.echo(f"                until {readable(authority.root.not_valid_after_utc)}")
+    click.echo(f"  intermediate  {authority.intermediate.subject.rfc4514_string()}")
+    click.echo(f"                until {readable(authority.intermediate.not_valid_after_utc)}{clamped}")
+    click.echo(f"  {authority.chain} is what those get who verify its certificates.")
+    click.echo(f"  {folder / 'root.key'} belongs to nobody else: who has it can make any certificate.")

@@ -1,0 +1,18 @@
+"""`nlb cert ...`"""
+
+from __future__ import annotations
+
+from nlbcli.main import LazyGroup
+
+
+class CertGroup(LazyGroup):
+    """`nlb cert`"""
+
+    lazy = {  # noqa: RUF012 - constant
+        "issue": "nlbcli.cert.issue",
+        "list": "nlbcli.cert.list",
+        "revoke": "nlbcli.cert.revoke",
+    }
+
+
+command = CertGroup(name="cert", help="Issue, list and revoke certificates of a private authority.")

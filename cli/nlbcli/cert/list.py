@@ -1,0 +1,38 @@
+"""`nlb cert list`"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import rich_click as click
+
+from nlbcli.ca.options import authority_option
+
+COLOURS = {"valid": "green", "expired": "yellow", "revoked": "red"}
+
+
+@click.command("list")
+@authority_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(folder: Path, *, as_json: bool) -> None:
+    """List the certificates that an authority has issued, oldest first; the first is its own intermediate."""
+    from nlbcore.pki.authority import Authority
+    from nlbcore.pki.index import now, readable
+
+    moment = now()
+    entries = Authority.open(folder).entries()
+    if as_json:
+        click.echo(json.dumps([entry.as_dict(moment) for entry in entries], indent=2, ensure_ascii=False))
+        return
+    rows = [
+        (entry.name, entry.profile, entry.status(moment), readable(entry.not_after), entry.serial_hex)
+        for entry in entries
+    ]
+    heading = ("NAME", "PROFILE", "STATUS", "UNTIL", "SERIAL")
+    widths = [max(len(row[column]) for row in (heading, *rows)) for column in range(len(heading))]
+    for row in (heading, *rows):
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        cells[2] = click.style(cells[2], fg=COLOURS.get(row[2]))
+        click.echo("  ".join(cells).rstrip(), color=False if os.environ.get("NO_COLOR") else None)

@@ -1,0 +1,47 @@
+"""`nlb status`"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from nlbcli._socket import control_socket, socket_options
+
+
+@click.command("status")
+@socket_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--check", is_flag=True, help="For monitors: one line; exit with 0 when all is well, else with 1.")
+@click.option(
+    "--days",
+    type=click.FloatRange(min=0),
+    default=14,
+    show_default=True,
+    help="With --check: a certificate that expires within so many days is not well.",
+)
+@click.pass_context
+def command(
+    ctx: click.Context, path: Path | None, socket: Path | None, *, as_json: bool, check: bool, days: float
+) -> None:
+    """Show how a running balancer fares: listeners, servers, certificates, workers.
+
+    With --check only one line is printed. Not well are: a worker that does not serve, a server group without a usable
+    server, a certificate that expires soon, an overdue revocation list, a balancer that is starting or draining.
+    """
+    from nlbcore.control.client import call, problems, summary
+
+    status = call(control_socket(path, socket), "status")
+    found = problems(status, days) if check else []
+    if as_json:
+        shown: dict[str, Any] = {"ok": not found, "problems": found} if check else status
+        click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+    elif check:
+        click.echo(f"NOT OK: {'; '.join(found)}" if found else f"OK: {summary(status)}")
+    else:
+        from nlbcli._view import console, show
+
+        show(console(), status)
+    ctx.exit(1 if found else 0)

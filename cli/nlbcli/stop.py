@@ -1,0 +1,25 @@
+"""`nlb stop`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import rich_click as click
+
+from nlbcli._socket import control_socket, socket_options
+
+
+@click.command("stop")
+@socket_options
+@click.option("--now", is_flag=True, help="Cut the connections instead of letting them finish.")
+def command(path: Path | None, socket: Path | None, *, now: bool) -> None:
+    """Stop a running balancer and wait until it has gone.
+
+    It accepts no more and lets its connections finish, for as long as `drain_timeout` allows. Ctrl-C ends the waiting,
+    not the stopping; `nlb stop --now` beside it cuts it short.
+    """
+    from nlbcore.control.client import stop
+
+    where = control_socket(path, socket)
+    stop(where, now=now)
+    click.echo(f"the balancer at {where} has stopped")

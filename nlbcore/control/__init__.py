@@ -1,0 +1,1 @@
+"""TALKING TO A RUNNING BALANCER: the protocol of the control socket, its server in the supervisor, its client."""

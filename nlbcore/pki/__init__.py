@@ -1,0 +1,15 @@
+"""MAKING CERTIFICATES: a private authority in a folder. Stands apart: it knows nothing of the balancer.
+
+Modules
+-------
+    authority    the door: create, open, issue, revoke, crl
+    issue        what is written into a certificate
+    revoke       which certificate is meant, and the lists of revoked ones
+    pkcs12       the bundle for browsers and keychains
+    names        subjects and alternative names
+    keys         private keys
+    settings     ca.toml
+    index        the journal of what has been issued and revoked
+    store        the folder, and files that are written whole or not at all
+    words        what a user chooses from, and the defaults
+"""

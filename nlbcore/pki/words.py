@@ -1,0 +1,23 @@
+"""The words that a user chooses from, and what holds if he chooses none. Imports nothing, so that `--help` is quick."""
+
+from __future__ import annotations
+
+KEY_TYPES = ("ec-p256", "ec-p384", "rsa-2048", "rsa-4096", "ed25519")
+DEFAULT_KEY_TYPE = "ec-p256"
+"""The fastest for the balancer and for its clients, and known everywhere."""
+
+PROFILES = ("server", "client")
+
+UNSPECIFIED = "unspecified"
+REASONS = (
+    *(UNSPECIFIED, "keyCompromise", "cACompromise", "affiliationChanged", "superseded", "cessationOfOperation"),
+    *("privilegeWithdrawn", "aACompromise"),
+)
+"""RFC 5280, 5.3.1, without certificateHold and removeFromCRL: what is on a list of ours stays on it."""
+
+DEFAULT_NAME = "Private CA"
+ROOT_DAYS = 3650
+INTERMEDIATE_DAYS = 1825
+SERVER_DAYS = 90
+CLIENT_DAYS = 30
+CRL_DAYS = 7

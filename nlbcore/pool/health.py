@@ -1,0 +1,153 @@
+"""Whether a server may get connections: what is checked, and the judge over the results. No sockets, no clock.
+
+    Initial ---- first success ----------------------------> Available
+    Initial, Available -- unhealthy_threshold failures ----> Unhealthy
+    Unhealthy ----------- healthy_threshold successes -----> Available
+
+all in a row. A server that is not checked is Unavailable (Alibaba Cloud NLB's word), and usable. When no server of a
+group is usable, all of them get connections: the group fails open.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+from nlbcore.address import Endpoint
+from nlbcore.segment import AVAILABLE, DRAINING, INITIAL, UNAVAILABLE, UNHEALTHY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from nlbcore.config.model import Config
+
+
+@dataclass(frozen=True)
+class Check:
+    """How one server is checked.
+
+    Attributes:
+        row: of the server in the segment
+        group: name of its group
+        server: its name there
+        address: where it listens
+        weight: as configured; a server of weight 0 does not keep its group from failing open
+        enabled: whether it is checked at all
+        type: of the check, TCP
+        interval: seconds from one check to the next
+        connect_timeout: seconds
+        healthy_threshold: successes in a row that end Unhealthy
+        unhealthy_threshold: failures in a row that make Unhealthy
+        port: that is checked instead of the address's, 0 for the same
+    """
+
+    row: int
+    group: str
+    server: str
+    address: Endpoint
+    weight: int
+    enabled: bool
+    type: str
+    interval: float
+    connect_timeout: float
+    healthy_threshold: int
+    unhealthy_threshold: int
+    port: int
+
+    @property
+    def target(self) -> Endpoint:
+        """Where the check connects to; a UNIX socket has no other port."""
+        return replace(self.address, port=self.port) if self.port and self.address.path is None else self.address
+
+
+def checks(config: Config, server_rows: Mapping[tuple[str, str], int]) -> list[Check]:
+    """The checks of all servers of a configuration, also of those that are not checked."""
+    return [
+        Check(
+            row=server_rows[name, server.name],
+            group=name,
+            server=server.name,
+            address=server.address,
+            weight=server.weight,
+            **dict(group.health_check),
+        )
+        for name, group in config.server_groups.items()
+        for server in group.servers
+    ]
+
+
+def to_json(checks: Iterable[Check]) -> str:
+    """Checks as text for another process."""
+    return json.dumps([{**asdict(check), "address": str(check.address)} for check in checks])
+
+
+def from_json(text: str | bytes) -> list[Check]:
+    """What `to_json` wrote."""
+    return [Check(**{**fields, "address": Endpoint.parse(fields["address"])}) for fields in json.loads(text)]
+
+
+@dataclass
+class Judge:
+    """One server's state: an index into the segment's STATES, and the reason of its last failure while Unhealthy."""
+
+    healthy_threshold: int
+    unhealthy_threshold: int
+    state: int = INITIAL
+    reason: str = ""
+    successes: int = 0
+    failures: int = 0
+
+    @classmethod
+    def resume(cls, check: Check, state: int, reason: str) -> Judge:
+        """Go on from the verdict that stands, if it was a check's: a restart must not bring dead servers back."""
+        judge = cls(check.healthy_threshold, check.unhealthy_threshold)
+        if not check.enabled:
+            judge.state = UNAVAILABLE
+        elif state in (AVAILABLE, UNHEALTHY):
+            judge.state, judge.reason = state, reason
+        return judge
+
+    def success(self) -> bool:
+        """The server answered; whether its state is another one now."""
+        self.successes, self.failures = self.successes + 1, 0
+        needed = self.healthy_threshold if self.state == UNHEALTHY else 1
+        if self.state == AVAILABLE or self.successes < needed:
+            return False
+        self.state, self.reason = AVAILABLE, ""
+        return True
+
+    def failure(self, reason: str) -> bool:
+        """The server did not answer; whether its state is another one now."""
+        self.successes, self.failures = 0, self.failures + 1
+        changed = self.state != UNHEALTHY and self.failures >= self.unhealthy_threshold
+        if changed:
+            self.state = UNHEALTHY
+        if self.state == UNHEALTHY:
+            self.reason = reason
+        return changed
+
+
+class Usable:
+    """How many servers of each group are usable, as the schedulers see it: of a weight, not Unhealthy, not Draining."""
+
+    def __init__(self, servers: Iterable[tuple[Check, int]]) -> None:
+        """Count servers with their states."""
+        self._count: Counter[str] = Counter()
+        for check, state in servers:
+            self._count[check.group] += self._is(check, state)
+
+    @staticmethod
+    def _is(check: Check, state: int) -> bool:
+        return check.weight > 0 and state not in (UNHEALTHY, DRAINING)
+
+    def change(self, check: Check, before: int, after: int) -> bool | None:
+        """A server's state has changed: True when its group fails open from now on, False when no more, else None."""
+        was, now = self._is(check, before), self._is(check, after)
+        if was == now:
+            return None
+        self._count[check.group] += 1 if now else -1
+        if now:
+            return False if self._count[check.group] == 1 else None
+        return True if self._count[check.group] == 0 else None

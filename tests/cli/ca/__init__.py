@@ -1,0 +1,1 @@
+"""Tests of `nlb ca ...`, one file per command."""

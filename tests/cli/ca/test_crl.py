@@ -1,0 +1,32 @@
+"""`nlb ca crl`: a list for each authority in one file, which openssl accepts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.support.balancer import nlb
+from tests.support.programs import run
+
+
+def test_crl(tmp_path: Path) -> None:
+    nlb("ca", "init", "ca", cwd=tmp_path)
+    for number in (1, 2):
+        result = nlb("ca", "crl", "ca", "--days", "3", cwd=tmp_path)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert result.stdout.startswith(f"ca/ca.crl: list {number}, 0 revoked, the next is due 2")
+    crl = tmp_path / "ca/ca.crl"
+    assert crl.read_text().count("BEGIN X509 CRL") == 2
+    assert crl.stat().st_mode & 0o777 == 0o600
+    command = ["openssl", "crl", "-in", str(crl), "-CAfile", str(tmp_path / "ca/chain.crt"), "-noout", "-crlnumber"]
+    done = run(*command)
+    assert (done.stdout, done.stderr) == (b"crlNumber=0x02\n", b"verify OK\n")
+
+
+def test_refused(tmp_path: Path) -> None:
+    nlb("ca", "init", "ca", cwd=tmp_path)
+    result = nlb("ca", "crl", "ca", "--days", "0", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (2, 'nlb: --days "0": 1 to 36500 days are possible\n')
+    (tmp_path / "ca/root.key").unlink()
+    result = nlb("ca", "crl", "ca", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (1, "nlb: cannot read ca/root.key: no such file or directory\n")
+    assert not (tmp_path / "ca/ca.crl").exists()

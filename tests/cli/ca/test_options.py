@@ -1,0 +1,52 @@
+"""A bad value is told in one line that names its option; a bad word by click, with the words that are good."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nlbcli.ca.options import UsageProblem, naming_options
+from nlbcore.pki.errors import BadValue
+from tests.support.balancer import nlb
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [("organizational_unit", '--organizational-unit "x": bad'), ("name", 'NAME "x": bad'), ("dns", '--dns "x": bad')],
+)
+def test_names_of_options(field: str, message: str) -> None:
+    with pytest.raises(UsageProblem) as caught, naming_options(name="NAME"):
+        raise BadValue(field, "x", "bad")
+    assert (str(caught.value), caught.value.exit_code) == (message, 2)
+
+
+@pytest.mark.parametrize(
+    "command", ["ca", "ca init", "ca show", "ca crl", "cert", "cert issue", "cert list", "cert revoke"]
+)
+def test_help(command: str) -> None:
+    result = nlb(*command.split(), "--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert f"Usage: nlb {command} " in result.stdout
+
+
+def test_the_authority_must_be_named(tmp_path: Path) -> None:
+    result = nlb("cert", "issue", "x", "--profile", "client", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "Missing option '--ca'" in result.stderr
+    result = nlb("cert", "issue", "x", "--ca", "ca", "--profile", "client", "--key-type", "dsa", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "ec-p256" in result.stderr
+
+
+def test_no_authority_there(tmp_path: Path) -> None:
+    for command in (
+        ("ca", "show", "ca"),
+        ("ca", "crl", "ca"),
+        ("cert", "list", "--ca", "ca"),
+        ("cert", "revoke", "x", "--ca", "ca"),
+        ("cert", "issue", "x", "--ca", "ca", "--profile", "client"),
+    ):
+        result = nlb(*command, cwd=tmp_path)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr == "nlb: ca is no certificate authority: it has no ca.toml. `nlb ca init ca` makes one\n"

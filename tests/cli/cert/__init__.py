@@ -1,0 +1,1 @@
+"""Tests of `nlb cert ...`, one file per command."""

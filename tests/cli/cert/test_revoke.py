@@ -1,0 +1,56 @@
+"""`nlb cert revoke`: the index and the lists know, openssl refuses, and what is not meant stays."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from nlbcore.pki.authority import Authority
+from nlbcore.pki.issue import Request
+from tests.support.balancer import nlb
+from tests.support.programs import run
+
+
+def verdict(folder: Path, name: str) -> str:
+    files = ["-CAfile", str(folder / "ca/chain.crt"), "-CRLfile", str(folder / "ca/ca.crl")]
+    done = run("openssl", "verify", "-crl_check", *files, str(folder / f"{name}.crt"), check=False)
+    return (done.stdout + done.stderr).decode()
+
+
+def test_by_name_serial_and_file(folder: Path) -> None:
+    authority = Authority.open(folder / "ca")
+    issued = {name: authority.issue(Request(name, "client"), out=folder) for name in ("alice", "bob", "carol", "dave")}
+    serial = issued["bob"].entry.serial_hex
+    result = nlb("cert", "revoke", "alice", "--ca", "ca", "--reason", "KEYCOMPROMISE", cwd=folder)
+    assert (result.returncode, result.stderr) == (0, "")
+    first, second = result.stdout.splitlines()
+    assert first == f"alice: client certificate {issued['alice'].entry.serial_hex} revoked (keyCompromise)"
+    assert second.startswith("ca/ca.crl: list 1, 1 revoked, the next is due 2")
+    assert nlb("cert", "revoke", serial.lower(), "--ca", "ca", cwd=folder).returncode == 0
+    result = nlb("cert", "revoke", "carol.crt", "--ca", "ca", "--json", cwd=folder)
+    shown = json.loads(result.stdout)
+    assert [one["name"] for one in shown["revoked"]] == ["carol"]
+    assert shown["crl"] == {"file": "ca/ca.crl", "number": 3}
+    for name in ("alice", "bob", "carol"):
+        assert "certificate revoked" in verdict(folder, name)
+    assert verdict(folder, "dave") == f"{folder}/dave.crt: OK\n"
+
+
+def test_refused(folder: Path) -> None:
+    Authority.open(folder / "ca").issue(Request("alice", "client"), out=folder)
+    result = nlb("cert", "revoke", "alise", "--ca", "ca", cwd=folder)
+    assert (result.returncode, result.stderr) == (
+        1,
+        'nlb: "alise" is no name and no serial number in ca/index, and no file (did you mean "alice"?)\n',
+    )
+    result = nlb("cert", "revoke", "ca/root.crt", "--ca", "ca", cwd=folder)
+    assert (result.returncode, result.stderr) == (
+        1,
+        "nlb: ca/root.crt is not in ca/index: this authority has not issued it\n",
+    )
+    assert not (folder / "ca/ca.crl").exists()
+    assert nlb("cert", "revoke", "alice", "--ca", "ca", "--reason", "boredom", cwd=folder).returncode == 2
+    assert nlb("cert", "revoke", "alice", "--ca", "ca", cwd=folder).returncode == 0
+    result = nlb("cert", "revoke", "alice", "--ca", "ca", cwd=folder)
+    assert result.returncode == 1
+    assert result.stderr.startswith("nlb: alice has been revoked already, on 2")

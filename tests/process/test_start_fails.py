@@ -1,0 +1,104 @@
+"""A start that cannot succeed ends with its reason and 1, leaves no process behind, and the ports free."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.balancer import Balancer, plain_listener, server_group
+from tests.support.ports import free_port
+from tests.support.programs import need
+from tests.support.waiting import wait_until
+from tests.support.workers import PlainClient, refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.support.backends import Backend
+
+
+ADDRESSES = 4200
+"""More than a worker can watch (4,096), on one port of the loopback network."""
+
+
+@pytest.fixture
+def launched() -> Iterator[list[Balancer]]:
+    """Balancers to end whatever happens."""
+    made: list[Balancer] = []
+    yield made
+    for balancer in made:
+        balancer.kill()
+
+
+def ended(balancer: Balancer) -> str:
+    """Wait for the end with 1; nothing is left. What it said."""
+    balancer.expected_stderr = lambda text: "Traceback" not in text
+    balancer.wait_exit(1)
+    assert not balancer.control_socket.exists()
+    return balancer.stderr()
+
+
+def test_worker_that_cannot_watch_its_sockets(tmp_path: Path, backend: Backend, launched: list[Balancer]) -> None:
+    """More addresses than the engine has room for: the supervisor can bind them, a worker cannot serve them."""
+    port = free_port()
+    hosts = itertools.islice((f"127.1.{a}.{b}" for a in range(250) for b in range(1, 250)), ADDRESSES)
+    balancer = Balancer(
+        tmp_path,
+        {
+            "listeners": {"plain": plain_listener(bind=[f"{host}:{port}" for host in hosts])},
+            "server_groups": {"app": server_group(backend)},
+        },
+    ).launch()
+    launched.append(balancer)
+    said = ended(balancer)
+    assert "nlb: worker 0 " in said
+    assert "cannot watch listening socket" in said
+
+
+def test_worker_that_dies(tmp_path: Path, tables: Callable[..., dict[str, Any]], launched: list[Balancer]) -> None:
+    """A worker that dies before all serve is not started again: the start fails, and says of what. The next one works."""
+    balancer = Balancer(tmp_path, tables()).launch()
+    launched.append(balancer)
+    worker = wait_until(balancer.workers, "a worker")[0]
+    worker.send_signal(signal.SIGKILL)
+    assert "ended at start: SIGKILL" in ended(balancer)
+    assert refused(balancer.port())
+    assert refused(balancer.port("plain"))
+    with balancer:
+        client = PlainClient(balancer.port("plain"))
+        client.ping()
+        client.close()
+
+
+def test_too_few_descriptors(tmp_path: Path, tables: Callable[..., dict[str, Any]], launched: list[Balancer]) -> None:
+    """Whatever cannot be opened any more, here or in a child: it ends with a message and 1, not with a traceback."""
+    bad = {}
+    for limit in (9, 12, 17, 22):
+        folder = tmp_path / str(limit)
+        folder.mkdir()
+        balancer = Balancer(folder, tables(), prefix=(need("prlimit"), f"--nofile={limit}")).launch()
+        launched.append(balancer)
+        wait_until(lambda one=balancer: one.exit_code is not None, f"the end with {limit} descriptors")
+        said = balancer.stderr()
+        if balancer.exit_code != 1 or "Traceback" in said or "too many open files" not in said.lower():
+            bad[limit] = said.splitlines()[-1:]
+        balancer.kill()
+    assert not bad
+
+
+@pytest.mark.parametrize("title", ["nlb: log writer", "nlb: prober"])
+def test_helper_that_dies(
+    tmp_path: Path, tables: Callable[..., dict[str, Any]], launched: list[Balancer], title: str
+) -> None:
+    """The same for log writer and prober: without them there is no start."""
+    balancer = Balancer(tmp_path, tables()).launch()
+    launched.append(balancer)
+    wait_until(
+        lambda: [one for one in balancer.processes() if title.partition(": ")[2].replace(" ", "") in " ".join(one.cmdline())],
+        title,
+    )[0].send_signal(signal.SIGKILL)
+    assert f"the {title.partition(': ')[2]} did not start" in ended(balancer)

@@ -1,0 +1,1 @@
+"""Tests of `nlbcore.control`, one file per module."""

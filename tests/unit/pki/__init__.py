@@ -1,0 +1,1 @@
+"""Tests of `nlbcore.pki`, one file per module; the judge of what it makes is openssl."""

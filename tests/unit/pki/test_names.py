@@ -1,0 +1,188 @@
+"""Names: the form a certificate has them in, and a sentence for each that is none."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+from cryptography.x509.oid import NameOID
+
+from nlbcore.pki import names
+from nlbcore.pki.errors import BadValue
+from nlbcore.pki.names import Subject
+
+
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        ("localhost", "localhost"),
+        ("WWW.Example.COM.", "www.example.com"),
+        ("*.example.com", "*.example.com"),
+        ("bücher.example", "xn--bcher-kva.example"),
+        ("*.BÜCHER.example", "*.xn--bcher-kva.example"),
+        ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+        ("a" * 63 + ".example", "a" * 63 + ".example"),
+        ("1and1.com", "1and1.com"),
+        (".".join(["a" * 49] * 5), ".".join(["a" * 49] * 5)),
+    ],
+)
+def test_dns(given: str, made: str) -> None:
+    assert names.dns(given) == made
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ("", "is no host name: a label is"),
+        (".", "is no host name"),
+        ("a b", "is no host name: a label is"),
+        ("a_b.example", 'is no host name ("a_b"): a label is'),
+        ("-a.example", 'is no host name ("-a")'),
+        ("a-.example", 'is no host name ("a-")'),
+        ("a..example", 'is no host name ("")'),
+        ("a" * 64, "is no host name: a label is 1 to 63"),
+        (".".join(["a" * 50] * 5), "longer than 253"),
+        ("a.*.example", 'is no host name ("*")'),
+        ("*a.example.com", 'is no host name ("*a")'),
+        ("*", "is no host name"),
+        ("*.com", "a wildcard needs two labels"),
+        ("*.*.example.com", 'is no host name ("*")'),
+        ("10.0.0.1", "is an IP address; --ip takes it"),
+        ("::1", "is an IP address; --ip takes it"),
+        ("10.0.0.300", "the last label is a number"),
+        ("a\x00.example", "is no host name"),
+        ("a.example\n", "is no host name"),
+        ("☃\ufe0f..example", "is no host name in any script"),
+        ("\udcff.example", "is no host name in any script"),
+    ],
+)
+def test_no_dns_name(given: str, reason: str) -> None:
+    with pytest.raises(BadValue) as caught:
+        names.dns(given)
+    assert reason in caught.value.reason
+    assert caught.value.field == "dns"
+
+
+def test_ip() -> None:
+    assert names.ip("192.0.2.1") == ipaddress.ip_address("192.0.2.1")
+    assert names.ip("2001:DB8::1") == ipaddress.ip_address("2001:db8::1")
+    for given, reason in [
+        ("10.0.0.0/8", "no networks"),
+        ("localhost", "is no IP address (for example"),
+        ("1.2.3", "is no IP"),
+        ("fe80::1%eth0", "leave out %eth0"),
+    ]:
+        with pytest.raises(BadValue) as caught:
+            names.ip(given)
+        assert reason in caught.value.reason
+
+
+def test_uri() -> None:
+    for good in ("spiffe://example.com/ns/x", "https://a.example/%20?x=1#y", "urn:uuid:1-2", "https://[::1]:8443/"):
+        assert names.uri(good) == good
+    for bad in (
+        "",
+        "example.com",
+        "//example.com/x",
+        "http:",
+        "http://a b",
+        "http://bücher/",
+        "x://%zz",
+        "1a:b",
+        "a:b\n",
+    ):
+        with pytest.raises(BadValue, match=r"is no absolute URI"):
+            names.uri(bad)
+
+
+def test_email() -> None:
+    assert names.email("Alice.B+x@Example.COM") == "Alice.B+x@example.com"
+    assert names.email("a@bücher.example") == "a@xn--bcher-kva.example"
+    for bad, reason in [
+        ("alice", "is no e-mail address"),
+        ("@example.com", "is no e-mail address"),
+        ("a b@example.com", "is no e-mail address"),
+        ("ä@example.com", "is no e-mail address"),
+        ("a..b@example.com", "is no e-mail address"),
+        ("a@b_c", 'its domain "b_c" is no host name'),
+        ("a@", 'its domain "" is no host name'),
+    ]:
+        with pytest.raises(BadValue) as caught:
+            names.email(bad)
+        assert reason in caught.value.reason
+        assert caught.value.field == "email"
+
+
+@pytest.mark.parametrize(
+    ("cn", "made"),
+    [
+        ("localhost", ["dns:localhost"]),
+        ("Alice", ["dns:alice"]),
+        ("*.example.com", ["dns:*.example.com"]),
+        ("bücher.example", ["dns:xn--bcher-kva.example"]),
+        ("Jörg", []),
+        ("Alice Example", []),
+        ("alice@example.com", ["email:alice@example.com"]),
+        ("a@b@c_d", []),
+        ("spiffe://x/y", ["uri:spiffe://x/y"]),
+        ("10.0.0.1", ["ip:10.0.0.1"]),
+        ("::1", ["ip:::1"]),
+        ("fe80::1%eth0", []),
+        ("12345", []),
+    ],
+)
+def test_common_name_that_is_a_name(cn: str, made: list[str]) -> None:
+    assert [names.described(one) for one in names.alternative_names(cn)] == made
+
+
+def test_every_name_once() -> None:
+    made = names.alternative_names(
+        "a.example", dns=["b.example", "A.example"], ip=["::1", "0::1"], uri=["u:1"], email=["a@b"]
+    )
+    assert [names.described(one) for one in made] == [
+        "dns:a.example",
+        "dns:b.example",
+        "ip:::1",
+        "uri:u:1",
+        "email:a@b",
+    ]
+
+
+def test_subject() -> None:
+    whole = Subject("de", "Bayern", "München", "Ä & Co.", "Ops", "a@bücher.example").name("A, B")
+    assert [one.value for one in whole] == [
+        *("DE", "Bayern", "München", "Ä & Co.", "Ops", "A, B"),
+        "a@xn--bcher-kva.example",
+    ]
+    assert [one.oid for one in Subject().name("A")] == [NameOID.COMMON_NAME]
+
+
+@pytest.mark.parametrize(
+    ("subject", "cn", "message"),
+    [
+        (Subject(country="DEU"), "a", 'country "DEU": has 3 characters; X.509 has room for 2'),
+        (Subject(country="4 "), "a", 'country "4 ": a country is two letters, for example DE'),
+        (Subject(organization="o" * 65), "a", f'organization "{"o" * 65}": has 65 characters; X.509 has room for 64'),
+        (Subject(locality="a\nb"), "a", 'locality "a\\nb": has characters that cannot be printed'),
+        (Subject(email="x"), "a", 'email "x": is no e-mail address'),
+        (Subject(), "", 'cn "": is empty'),
+        (Subject(), "  ", 'cn "  ": is empty'),
+        (Subject(), "a\udcff", 'cn "a\\udcff": has characters that cannot be printed'),
+        (Subject(), "c" * 65, f'cn "{"c" * 65}": has 65 characters'),
+    ],
+)
+def test_no_subject(subject: Subject, cn: str, message: str) -> None:
+    with pytest.raises(BadValue) as caught:
+        subject.name(cn)
+    assert str(caught.value).startswith(message)
+
+
+def test_file_names() -> None:
+    for good in ("alice", "www.example.com", "Jörg", "alice@example.com", "a b", "roots"):
+        names.check_file_name(good)
+    for bad in ("", ".", "..", ".x", "-x", "a/b", "/a", "*.x", "a\n", "n" * 65):
+        with pytest.raises(BadValue):
+            names.check_file_name(bad)
+    for taken in ("root", "intermediate", "chain", "ca", "index"):
+        with pytest.raises(BadValue, match=r"the authority's own files"):
+            names.check_file_name(taken)

@@ -1,0 +1,201 @@
+"""The judge over health checks, what is checked according to the configuration, and when a group fails open."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nlbcore.address import Endpoint
+from nlbcore.config.model import Config
+from nlbcore.pool.health import Check, Judge, Usable, checks, from_json, to_json
+from nlbcore.segment import AVAILABLE, DRAINING, INITIAL, REASONS, STATES, UNAVAILABLE, UNHEALTHY
+
+CHECK = Check(
+    row=3,
+    group="app",
+    server="a",
+    address=Endpoint.parse("127.0.0.1:80"),
+    weight=100,
+    enabled=True,
+    type="TCP",
+    interval=5.0,
+    connect_timeout=4.0,
+    healthy_threshold=3,
+    unhealthy_threshold=2,
+    port=0,
+)
+FAILED, TIMEOUT = "CONNECT_FAILED", "CONNECT_TIMEOUT"
+RESULTS = st.lists(st.sampled_from(["", FAILED, TIMEOUT]), max_size=60)
+
+
+def states(judge: Judge, results: list[str]) -> list[int]:
+    """The state after each result; "" is a success."""
+    found = []
+    for result in results:
+        before = judge.state
+        changed = judge.failure(result) if result else judge.success()
+        assert changed == (judge.state != before)
+        found.append(judge.state)
+    return found
+
+
+def test_first_success_is_enough() -> None:
+    assert states(Judge(10, 10), [""]) == [AVAILABLE]
+
+
+def test_failures_in_a_row() -> None:
+    judge = Judge(2, 3)
+    assert states(judge, [FAILED, FAILED, TIMEOUT]) == [INITIAL, INITIAL, UNHEALTHY]
+    assert judge.reason == TIMEOUT
+    judge = Judge(2, 3)
+    assert states(judge, ["", FAILED, FAILED, "", FAILED, FAILED, FAILED])[-2:] == [AVAILABLE, UNHEALTHY]
+
+
+def test_back_again() -> None:
+    judge = Judge(2, 2)
+    assert states(judge, [FAILED, FAILED, "", FAILED, "", ""]) == [INITIAL, *[UNHEALTHY] * 4, AVAILABLE]
+    assert judge.reason == ""
+
+
+def test_a_failure_before_the_first_success_does_not_count_against_it() -> None:
+    assert states(Judge(5, 2), [FAILED, ""]) == [INITIAL, AVAILABLE]
+
+
+def test_the_reason_is_that_of_the_last_failure() -> None:
+    judge = Judge(3, 2)
+    states(judge, [FAILED, FAILED, "", TIMEOUT])
+    assert (judge.state, judge.reason) == (UNHEALTHY, TIMEOUT)
+
+
+@given(st.integers(1, 10), st.integers(1, 10), RESULTS)
+def test_against_the_words_of_the_manual(healthy: int, unhealthy: int, results: list[str]) -> None:
+    """The state after each result, told from the whole history instead of step by step."""
+    state = INITIAL
+    for length, found in enumerate(states(Judge(healthy, unhealthy), results), 1):
+        bad = length >= unhealthy and all(results[length - unhealthy : length])
+        good = length >= healthy and not any(results[length - healthy : length])
+        if bad:
+            state = UNHEALTHY
+        elif not results[length - 1] and (state != UNHEALTHY or good):
+            state = AVAILABLE
+        assert found == state
+
+
+@given(st.integers(2, 10), st.integers(2, 10), RESULTS)
+def test_reason_if_and_only_if_unhealthy(healthy: int, unhealthy: int, results: list[str]) -> None:
+    judge = Judge(healthy, unhealthy)
+    for result in results:
+        states(judge, [result])
+        assert (judge.state == UNHEALTHY) == bool(judge.reason)
+        assert judge.reason in REASONS
+
+
+@given(st.integers(2, 10), RESULTS)
+def test_it_never_changes_twice_within_a_threshold(threshold: int, results: list[str]) -> None:
+    """What the thresholds are for: a server that answers now and then does not flap."""
+    found = states(Judge(threshold, threshold), results)
+    changes = [at for at in range(1, len(found)) if found[at] != found[at - 1]]
+    assert all(after - before >= threshold for before, after in pairwise(changes))
+
+
+@pytest.mark.parametrize("state", range(len(STATES)))
+def test_resume(state: int) -> None:
+    judge = Judge.resume(CHECK, state, FAILED if state == UNHEALTHY else "")
+    assert judge.state == (state if state in (AVAILABLE, UNHEALTHY) else INITIAL)
+    assert judge.reason == (FAILED if state == UNHEALTHY else "")
+    assert (judge.healthy_threshold, judge.unhealthy_threshold) == (3, 2)
+
+
+@pytest.mark.parametrize("state", range(len(STATES)))
+def test_resume_what_is_not_checked(state: int) -> None:
+    judge = Judge.resume(replace(CHECK, enabled=False), state, FAILED)
+    assert (judge.state, judge.reason) == (UNAVAILABLE, "")
+
+
+def test_resumed_counts_begin_anew() -> None:
+    assert states(Judge.resume(CHECK, UNHEALTHY, FAILED), ["", "", ""]) == [UNHEALTHY, UNHEALTHY, AVAILABLE]
+    assert states(Judge.resume(CHECK, AVAILABLE, ""), [FAILED, FAILED]) == [AVAILABLE, UNHEALTHY]
+
+
+def test_checks_of_a_configuration() -> None:
+    health: dict[str, Any] = {"interval": "2s", "connect_timeout": "3s", "healthy_threshold": 4, "port": 81}
+    config = Config.model_validate(
+        {
+            "server_groups": {
+                "app": {
+                    "servers": [
+                        {"name": "a", "address": "10.0.0.1:80", "weight": 7},
+                        {"address": "unix:/run/app.sock"},
+                    ],
+                    "health_check": health,
+                },
+                "off": {"servers": [{"address": "[fe80::1%eth0]:80"}], "health_check": {"enabled": False}},
+                "empty": {},
+            }
+        },
+        context={"base": Path("/")},
+    )
+    found = checks(config, {("app", "a"): 5, ("app", "unix:/run/app.sock"): 0, ("off", "[fe80::1%eth0]:80"): 9})
+    assert [(one.row, one.group, one.server, one.weight, one.enabled) for one in found] == [
+        (5, "app", "a", 7, True),
+        (0, "app", "unix:/run/app.sock", 100, True),
+        (9, "off", "[fe80::1%eth0]:80", 100, False),
+    ]
+    assert [str(one.target) for one in found] == ["10.0.0.1:81", "unix:/run/app.sock", "[fe80::1%eth0]:80"]
+    first = found[0]
+    assert (first.interval, first.connect_timeout, first.healthy_threshold, first.unhealthy_threshold) == (2, 3, 4, 2)
+    assert (found[2].interval, found[2].connect_timeout, found[2].type, found[2].port) == (5, 5, "TCP", 0)
+    assert from_json(to_json(found)) == found
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:80", "[2001:db8::1]:443", "[fe80::1%2]:80", "unix:/run/ä b.sock"])
+def test_json_keeps_everything(address: str) -> None:
+    check = replace(CHECK, address=Endpoint.parse(address), interval=0.05, server="ä")
+    assert from_json(to_json([check])) == [check]
+    assert from_json(to_json([check]).encode()) == [check]
+
+
+def test_a_group_fails_open_with_its_last_usable_server_and_recovers_with_the_first() -> None:
+    one, two = CHECK, replace(CHECK, server="b")
+    usable = Usable([(one, INITIAL), (two, AVAILABLE)])
+    assert usable.change(one, INITIAL, UNHEALTHY) is None
+    assert usable.change(two, AVAILABLE, UNHEALTHY) is True
+    assert usable.change(one, UNHEALTHY, AVAILABLE) is False
+    assert usable.change(two, UNHEALTHY, AVAILABLE) is None
+
+
+def test_servers_without_weight_and_of_other_groups_do_not_count() -> None:
+    one, idle, other = CHECK, replace(CHECK, server="idle", weight=0), replace(CHECK, group="other")
+    usable = Usable([(one, AVAILABLE), (idle, AVAILABLE), (other, AVAILABLE)])
+    assert usable.change(idle, AVAILABLE, UNHEALTHY) is None
+    assert usable.change(one, AVAILABLE, UNHEALTHY) is True
+    assert usable.change(idle, UNHEALTHY, AVAILABLE) is None
+    assert usable.change(other, AVAILABLE, UNHEALTHY) is True
+
+
+@pytest.mark.parametrize(("state", "counts"), list(enumerate([True, True, False, True, False])))
+def test_usable_states(state: int, counts: bool) -> None:
+    """As the schedulers see it."""
+    usable = Usable([(CHECK, state)])
+    assert usable.change(CHECK, state, AVAILABLE) is (None if counts else False)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), max_size=50))
+def test_fail_open_against_a_count(moves: list[tuple[int, int]]) -> None:
+    """After any history, the last answer that is not None says whether all are Unhealthy."""
+    servers = [replace(CHECK, server=str(number), weight=number) for number in range(4)]
+    now = [INITIAL] * 4
+    usable = Usable(zip(servers, now, strict=True))
+    fails_open = False
+    for number, state in moves:
+        answer = usable.change(servers[number], now[number], state)
+        now[number] = state
+        assert answer in (None, not fails_open)
+        fails_open = fails_open if answer is None else answer
+        assert fails_open == all(one in (UNHEALTHY, DRAINING) for one in now[1:])

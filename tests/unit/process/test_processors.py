@@ -1,0 +1,59 @@
+"""How many processors: what the kernel allows, and no more than the control group pays for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nlbcore.process.processors import processors
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ALLOWED = len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("quota", "count"),
+    [
+        ("max 100000", ALLOWED),
+        ("1000 100000", 1),
+        ("100000 100000", 1),
+        ("100001 100000", min(ALLOWED, 2)),
+        ("150000 100000", min(ALLOWED, 2)),
+        ("75000 25000", min(ALLOWED, 3)),
+        ("99999999 100000", ALLOWED),
+        ("0 100000", 1),
+        ("", ALLOWED),
+        ("100000", ALLOWED),
+        ("a b", ALLOWED),
+    ],
+)
+def test_quota(tmp_path: Path, quota: str, count: int) -> None:
+    (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    assert processors(tmp_path) == count
+
+
+def test_without_a_control_group(tmp_path: Path) -> None:
+    assert processors(tmp_path / "none") == ALLOWED
+
+
+def test_here() -> None:
+    assert 1 <= processors() <= ALLOWED
+
+
+def test_affinity(tmp_path: Path) -> None:
+    """One that is bound to a single processor has one, whatever the quota."""
+    (tmp_path / "cpu.max").write_text("400000 100000")
+    script = (
+        "import os, pathlib, sys\n"
+        "from nlbcore.process.processors import processors\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "print(processors(pathlib.Path(sys.argv[1])), processors(pathlib.Path('/none')))"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", script, tmp_path], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("1 1\n", "")
