@@ -1,0 +1,9 @@
+import mmap
+from typing import final
+
+@final
+class Table:
+    def __init__(self, buffer: bytes | memoryview | mmap.mmap) -> None: ...
+
+def authority(der: bytes) -> tuple[bytes, bytes]: ...
+def collect(der: bytes) -> bytes: ...
