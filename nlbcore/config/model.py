@@ -131,6 +131,10 @@ def _one_or_more(value: object) -> object:
     return _as_tuple(value)
 
 
+def _any_number(value: object) -> object:
+    return () if value == [] else _one_or_more(value)
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -152,8 +156,8 @@ def _table_name(value: str) -> str:
     return value
 
 
-def _one_or_list(schema: dict[str, Any]) -> WithJsonSchema:
-    return WithJsonSchema({"anyOf": [schema, {"type": "array", "items": schema, "minItems": 1}]})
+def _one_or_list(schema: dict[str, Any], least: int = 1) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [schema, {"type": "array", "items": schema, "minItems": least}]})
 
 
 _TEXT_SCHEMA = {"type": "string", "minLength": 1}
@@ -263,9 +267,7 @@ class CertificatePair(Table):
 class ClientAuth(Table):
     """`[listeners.NAME.client_auth]`"""
 
-    not_built: ClassVar[frozenset[str]] = frozenset(
-        {"crl", "crl_scope", "on_crl_overdue", "strict", "allow", "deny", "on_revoked", "on_expired"}
-    )
+    not_built: ClassVar[frozenset[str]] = frozenset({"strict", "allow", "deny", "on_revoked", "on_expired"})
 
     mode: Literal["off", "required"] = option(
         "off",
@@ -279,6 +281,27 @@ class ClientAuth(Table):
         _one_or_list(_TEXT_SCHEMA),
         Kind("a path or a list of paths", '["certs/root.crt"]'),
     ] = option((), "PEM files with the CA certificates that client certificates are checked against.")
+    crl: Annotated[
+        tuple[File, ...],
+        BeforeValidator(_any_number),
+        _one_or_list(_TEXT_SCHEMA, least=0),
+        Kind("a path or a list of paths", '["certs/root.crl"]'),
+    ] = option(
+        (),
+        "Files with the revocation lists of CAs in `ca`, PEM (several in one file) or DER. Once there is one, a client of "
+        "a CA without a list is refused: each CA that issues clients needs its certificate in `ca` and its list here.",
+        default_text="absent: nobody is revoked",
+    )
+    crl_scope: Literal["leaf"] = option(
+        "leaf",
+        "leaf: the client certificate itself is looked up.",
+        later=("chain",),
+    )
+    on_crl_overdue: Literal["refuse", "accept"] = option(
+        "refuse",
+        "What happens to the clients of a CA whose list is past its nextUpdate. "
+        "refuse: they are refused until a newer list is there. accept: only those that it lists.",
+    )
     depth: int = option(
         3,
         "Intermediate certificates allowed between the client certificate and a CA of `ca`; 0: directly issued by it.",

@@ -164,6 +164,15 @@ def test_schedulers_ignore_case() -> None:
     assert Config.model_validate({"server_groups": {"a": {"scheduler": "Wrr"}}}).server_groups["a"].scheduler == "wrr"
 
 
+def test_revocation_lists() -> None:
+    auth = Listener.model_validate({**LISTENER, "client_auth": {"crl": "a.crl"}}).client_auth
+    assert [path.name for path in auth.crl] == ["a.crl"]
+    assert (auth.crl_scope, auth.on_crl_overdue) == ("leaf", "refuse")
+    assert Listener.model_validate({**LISTENER, "client_auth": {"crl": []}}).client_auth.crl == ()
+    with pytest.raises(ValidationError):
+        Listener.model_validate({**LISTENER, "client_auth": {"crl_scope": "chain"}})
+
+
 NOT_BUILT = [
     ((), "security_policies"),
     (("node",), "workers"),
@@ -174,9 +183,6 @@ NOT_BUILT = [
     (("listeners", "web"), "proxy_protocol_tls"),
     (("listeners", "web"), "accept_proxy_protocol_from"),
     (("listeners", "web"), "max_connection_age"),
-    (("listeners", "web", "client_auth"), "crl"),
-    (("listeners", "web", "client_auth"), "crl_scope"),
-    (("listeners", "web", "client_auth"), "on_crl_overdue"),
     (("listeners", "web", "client_auth"), "strict"),
     (("listeners", "web", "client_auth"), "allow"),
     (("listeners", "web", "client_auth"), "deny"),

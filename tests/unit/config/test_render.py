@@ -45,7 +45,8 @@ def test_the_sample_shows_every_option_with_its_default(tmp_path: Path) -> None:
         assert f"\n{item.key} = " in everything
     given = {"name", "alpn_policy"}
     listener, default = config.listeners["web"], plain.listeners["web"]
-    assert listener.model_copy(update={"alpn_policy": None}) == default
+    auth = listener.client_auth.model_copy(update={"crl": ()})
+    assert listener.model_copy(update={"alpn_policy": None, "client_auth": auth}) == default
     assert config.log == plain.log
     assert config.node.model_dump(exclude=given) == plain.node.model_dump(exclude=given)
 
