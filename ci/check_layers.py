@@ -20,8 +20,9 @@ FLOOR = ("errors", "address", "termination", "segment")
 ALLOWED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(FLOOR, FLOOR),
     "config": FLOOR,
-    # engine.callbacks: the addresses of the C callbacks that a context is given.
-    "tls": (*FLOOR, "config.model", "config.finding", "engine.callbacks"),
+    # engine.callbacks: the addresses of the C callbacks that a context is given; engine.revoked: the records of a
+    # revocation list, in the form in which they are searched.
+    "tls": (*FLOOR, "config.model", "config.finding", "engine.callbacks", "engine.revoked"),
     # engine.hooks is the interface that the schedulers implement for the engine; engine.linux is C declarations only.
     # engine.counters: the verdicts on the servers, in the segment.
     "pool": (*FLOOR, "config.model", "engine.hooks", "engine.counters", "engine.linux"),

@@ -31,6 +31,7 @@ from nlbcore.config.values import (
     ServerAddress,
     TableName,
     Workers,
+    any_number,
     as_tuple,
     default_control_socket,
     lower,
@@ -111,9 +112,7 @@ class CertificatePair(Table):
 class ClientAuth(Table):
     """`[listeners.NAME.client_auth]`"""
 
-    not_built: ClassVar[frozenset[str]] = frozenset(
-        {"crl", "crl_scope", "on_crl_overdue", "strict", "allow", "deny", "on_revoked", "on_expired"}
-    )
+    not_built: ClassVar[frozenset[str]] = frozenset({"strict", "allow", "deny", "on_revoked", "on_expired"})
 
     mode: Literal["off", "required"] = option(
         "off",
@@ -127,6 +126,27 @@ class ClientAuth(Table):
         one_or_list(TEXT_SCHEMA),
         Kind("a path or a list of paths", '["certs/root.crt"]'),
     ] = option((), "PEM files with the CA certificates that client certificates are checked against.")
+    crl: Annotated[
+        tuple[File, ...],
+        BeforeValidator(any_number),
+        one_or_list(TEXT_SCHEMA, least=0),
+        Kind("a path or a list of paths", '["certs/root.crl"]'),
+    ] = option(
+        (),
+        "Files with the revocation lists of CAs in `ca`, PEM (several in one file) or DER. Once there is one, a client of "
+        "a CA without a list is refused: each CA that issues clients needs its certificate in `ca` and its list here.",
+        default_text="absent: nobody is revoked",
+    )
+    crl_scope: Literal["leaf"] = option(
+        "leaf",
+        "leaf: the client certificate itself is looked up.",
+        later=("chain",),
+    )
+    on_crl_overdue: Literal["refuse", "accept"] = option(
+        "refuse",
+        "What happens to the clients of a CA whose list is past its nextUpdate. "
+        "refuse: they are refused until a newer list is there. accept: only those that it lists.",
+    )
     depth: int = option(
         3,
         "Intermediate certificates allowed between the client certificate and a CA of `ca`; 0: directly issued by it.",

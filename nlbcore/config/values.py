@@ -146,6 +146,10 @@ def one_or_more(value: object) -> object:
     return as_tuple(value)
 
 
+def any_number(value: object) -> object:
+    return () if value == [] else one_or_more(value)
+
+
 def lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -167,8 +171,8 @@ def _table_name(value: str) -> str:
     return value
 
 
-def one_or_list(schema: dict[str, Any]) -> WithJsonSchema:
-    return WithJsonSchema({"anyOf": [schema, {"type": "array", "items": schema, "minItems": 1}]})
+def one_or_list(schema: dict[str, Any], least: int = 1) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [schema, {"type": "array", "items": schema, "minItems": least}]})
 
 
 TEXT_SCHEMA = {"type": "string", "minLength": 1}

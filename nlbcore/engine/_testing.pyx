@@ -4,14 +4,16 @@ The timer wheel is the one module whose source is *included* instead of imported
 turns the clock instead of waiting for it.
 """
 
-from libc.stdint cimport uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 from nlbcore.engine cimport callbacks, counters
 from nlbcore.engine.buf cimport Buf, buf_free, buf_keep, buf_sane, buf_waiting
 from nlbcore.engine.callbacks cimport name_context, name_put
 from nlbcore.engine.counters cimport shared
-from nlbcore.engine.der cimport der_has_alternative_name, der_is_authority
+from nlbcore.engine.der cimport (
+    SEQUENCE, Cursor, Origin, der_has_alternative_name, der_is_authority, der_origin, der_same_name, element,
+)
 from nlbcore.engine.identities cimport identity_count, identity_drop, identity_take
 from nlbcore.engine.journal cimport journal_access, journal_event, journal_wake
 from nlbcore.engine.linux.socket cimport AF_INET, AF_INET6, AF_UNIX, htons, sockaddr_in, sockaddr_in6
@@ -22,6 +24,7 @@ from nlbcore.engine.plain cimport plain_ops
 from nlbcore.engine.relay cimport (
     PUMP_AGAIN, PUMP_CLIENT_BROKEN, PUMP_DONE, PUMP_SERVER_BROKEN, PUMP_TRUNCATED, PUMP_WAIT, pump,
 )
+from nlbcore.engine.revoked cimport Table, revoked_look
 from nlbcore.engine.slab cimport (
     HELLO, Identity, Listener, ServerName, Session, TRUNCATED_CLOSES, TRUNCATED_RESETS, session_at, session_count,
     session_find, session_free, session_new,
@@ -43,6 +46,41 @@ def is_authority(bytes der):
 
 def has_alternative_name(bytes der):
     return der_has_alternative_name(<const unsigned char *>der, <uint32_t>len(der))
+
+
+cdef Cursor cursor_of(bytes data):
+    cdef Cursor cursor
+    cursor.at = <const unsigned char *>data
+    cursor.end = cursor.at + len(data)
+    return cursor
+
+
+cdef bytes bytes_of(Cursor cursor):
+    return cursor.at[:cursor.end - cursor.at] if cursor.at != NULL else None
+
+
+def origin(bytes der):
+    """Serial number, issuer and authority key identifier of a certificate, or None."""
+    cdef Origin found
+    if not der_origin(<const unsigned char *>der, <uint32_t>len(der), &found):
+        return None
+    return bytes_of(found.serial), bytes_of(found.issuer), bytes_of(found.key_id)
+
+
+def same_name(bytes a, bytes b):
+    """Whether two DER Names are one; None when one of them is no sequence."""
+    cdef Cursor cursor_a = cursor_of(a)
+    cdef Cursor cursor_b = cursor_of(b)
+    if element(&cursor_a, &cursor_a) != SEQUENCE or element(&cursor_b, &cursor_b) != SEQUENCE:
+        return None
+    return bool(der_same_name(cursor_a, cursor_b))
+
+
+def look_up(Table table, bytes der, bytes key, int64_t now, bint overdue_accepted=False):
+    """The verification result of a certificate, its issuer's key known or None."""
+    return revoked_look(table.at, <const unsigned char *>der, <uint32_t>len(der),
+                        <const unsigned char *>key if key is not None else NULL,
+                        <uint32_t>len(key) if key is not None else 0, now, overdue_accepted)
 
 
 def verify_word(long result):
@@ -422,7 +460,7 @@ cdef class Current:
     cdef object keep
 
     def __cinit__(self, uintptr_t fallback=0, dict names=None, bint verify=False, bint tickets=True,
-                  bint strict_sni=False, bytes alpn=b""):
+                  bint strict_sni=False, bytes alpn=b"", Table revocations=None, bint overdue_accepted=False):
         cdef uint32_t capacity = 8
         cdef bytes key
         memset(&self.s, 0, sizeof(Session))
@@ -431,13 +469,16 @@ cdef class Current:
         while capacity < 2 * len(names):
             capacity *= 2
         self.s.listener = &self.listener
-        self.keep = alpn
+        self.keep = (alpn, revocations)
         self.listener.names = <ServerName *>calloc(capacity, sizeof(ServerName))
         self.listener.names_mask = capacity - 1
         self.listener.fallback = <SSL_CTX *>fallback
         self.listener.verify = verify
         self.listener.tickets = tickets
         self.listener.strict_sni = strict_sni
+        self.listener.overdue_accepted = overdue_accepted
+        if revocations is not None:
+            self.listener.revocations = revocations.at
         self.listener.alpn = <const unsigned char *><const char *>alpn
         self.listener.alpn_size = <uint32_t>len(alpn)
         for text, context in names.items():

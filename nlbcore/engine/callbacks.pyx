@@ -15,16 +15,18 @@ a listener has one policy, but `strict_sni` could be got round, so with it no TL
 
 from libc.stdint cimport uint16_t, uint32_t, uintptr_t
 from libc.string cimport memcmp, memcpy
-from nlbcore.engine.identities cimport identity_drop, identity_take
+from nlbcore.engine.identities cimport identity_drop, identity_issued_by, identity_take
 from nlbcore.engine.linux.clock cimport CLOCK_REALTIME, clock_gettime, timespec
 from nlbcore.engine.openssl cimport (
-    SSL, SSL_AD_BAD_CERTIFICATE, SSL_AD_CERTIFICATE_EXPIRED, SSL_AD_UNRECOGNIZED_NAME, SSL_CTX, SSL_OP_NO_TICKET,
-    SSL_TLSEXT_ERR_ALERT_FATAL, SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_OK, SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
-    SSL_VERIFY_NONE, SSL_VERIFY_PEER, STACK_OF_X509, TLSEXT_NAMETYPE_host_name, X509, X509_STORE_CTX,
-    X509_V_ERR_CA_KEY_TOO_SMALL, X509_V_ERR_CA_MD_TOO_WEAK, X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_NOT_YET_VALID,
-    X509_V_OK, ossl, weak_key, weak_signature,
+    SSL, SSL_AD_BAD_CERTIFICATE, SSL_AD_CERTIFICATE_EXPIRED, SSL_AD_CERTIFICATE_REVOKED, SSL_AD_UNKNOWN_CA,
+    SSL_AD_UNRECOGNIZED_NAME, SSL_CTX, SSL_OP_NO_TICKET, SSL_TLSEXT_ERR_ALERT_FATAL, SSL_TLSEXT_ERR_NOACK,
+    SSL_TLSEXT_ERR_OK, SSL_VERIFY_FAIL_IF_NO_PEER_CERT, SSL_VERIFY_NONE, SSL_VERIFY_PEER, STACK_OF_X509,
+    TLSEXT_NAMETYPE_host_name, X509, X509_STORE_CTX, X509_V_ERR_CA_KEY_TOO_SMALL, X509_V_ERR_CA_MD_TOO_WEAK,
+    X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_REVOKED, X509_V_ERR_CRL_HAS_EXPIRED,
+    X509_V_ERR_UNABLE_TO_GET_CRL, X509_V_OK, ossl, weak_key, weak_signature,
 )
-from nlbcore.engine.slab cimport Listener, Session
+from nlbcore.engine.revoked cimport revoked_look
+from nlbcore.engine.slab cimport Identity, Listener, Session
 
 cdef Session *current = NULL
 
@@ -37,14 +39,45 @@ cdef bint anchor(X509_STORE_CTX *store, int depth) noexcept nogil:
     """Whether the certificate at `depth` is the last of its chain: trusted as it is, its own signature proves
     nothing."""
     cdef STACK_OF_X509 *chain = ossl.X509_STORE_CTX_get1_chain(store)
-    cdef int count, i
+    cdef int count
     if chain == NULL:
         return False
     count = ossl.sk_X509_num(chain)
-    for i in range(count):
+    chain_free(chain)
+    return depth == count - 1
+
+
+cdef void chain_free(STACK_OF_X509 *chain) noexcept nogil:
+    cdef int i
+    for i in range(ossl.sk_X509_num(chain)):
         ossl.X509_free(ossl.sk_X509_value(chain, i))
     ossl.sk_X509_free(chain)
-    return depth == count - 1
+
+
+cdef bint note_issuer(Identity *identity, X509_STORE_CTX *store) noexcept nogil:
+    """Remember the key of the certificate above the client's, whose signature has just been verified with it; one that
+    is trusted as it is has none above. False without memory."""
+    cdef STACK_OF_X509 *chain
+    cdef bint noted = True
+    if identity.issuer_key != NULL:
+        return True
+    chain = ossl.X509_STORE_CTX_get1_chain(store)
+    if chain == NULL:
+        return False
+    if ossl.sk_X509_num(chain) > 1:
+        noted = identity_issued_by(identity, ossl.sk_X509_value(chain, 1))
+    chain_free(chain)
+    return noted
+
+
+cdef int revocation(const Listener *listener, const Identity *identity) noexcept nogil:
+    """What the listener's revocation lists say now: a verification result."""
+    cdef timespec now
+    if listener.revocations == NULL:
+        return X509_V_OK
+    clock_gettime(CLOCK_REALTIME, &now)
+    return revoked_look(listener.revocations, identity.der, identity.size, identity.issuer_key,
+                        identity.issuer_key_size, now.tv_sec, listener.overdue_accepted)
 
 
 cdef int verify(int ok, X509_STORE_CTX *store) noexcept nogil:
@@ -64,6 +97,11 @@ cdef int verify(int ok, X509_STORE_CTX *store) noexcept nogil:
         error = ossl.X509_STORE_CTX_get_error(store)
     elif depth == 0:
         error = s.identity.fault
+        if error == X509_V_OK and s.listener.revocations != NULL:
+            if note_issuer(s.identity, store):
+                error = revocation(s.listener, s.identity)
+            else:
+                error = X509_V_ERR_UNABLE_TO_GET_CRL
     else:
         certificate = ossl.X509_STORE_CTX_get_current_cert(store)
         if weak_key(certificate):
@@ -92,7 +130,18 @@ cdef int judge_identity(Session *s) noexcept nogil:
         return X509_V_ERR_CERT_NOT_YET_VALID
     if now.tv_sec > s.identity.not_after:
         return X509_V_ERR_CERT_HAS_EXPIRED
-    return X509_V_OK
+    return revocation(s.listener, s.identity)
+
+
+cdef int alert_of(int error) noexcept nogil:
+    """The alert that OpenSSL sends for such a verification result in a full handshake."""
+    if error == X509_V_ERR_CERT_REVOKED:
+        return SSL_AD_CERTIFICATE_REVOKED
+    if error == X509_V_ERR_UNABLE_TO_GET_CRL:
+        return SSL_AD_UNKNOWN_CA
+    if error in (X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CRL_HAS_EXPIRED):
+        return SSL_AD_CERTIFICATE_EXPIRED
+    return SSL_AD_BAD_CERTIFICATE
 
 
 cdef uint32_t name_hash(const char *name, uint16_t size) noexcept nogil:
@@ -190,7 +239,7 @@ cdef int server_name(SSL *ssl, int *alert, void *unused) noexcept nogil:
             return SSL_TLSEXT_ERR_ALERT_FATAL
         s.verify_error = judge_identity(s)
         if s.verify_error != X509_V_OK:
-            alert[0] = SSL_AD_CERTIFICATE_EXPIRED
+            alert[0] = alert_of(s.verify_error)
             return SSL_TLSEXT_ERR_ALERT_FATAL
     if ossl.SSL_set_SSL_CTX(ssl, context) == NULL:
         return SSL_TLSEXT_ERR_ALERT_FATAL

@@ -23,6 +23,7 @@ from nlbcore.engine.loop cimport (
 )
 from nlbcore.engine.linux.unistd cimport errno
 from nlbcore.engine.openssl cimport BIO, SSL, SSL_CTX, ossl
+from nlbcore.engine.revoked cimport Table
 from nlbcore.engine.session cimport (
     serve_closed, serve_handshakes, serve_ready, session_accept, session_end, session_event, session_timeout,
     sessions_open, sweep, work_waits,
@@ -132,6 +133,9 @@ cdef class Engine:
         listener.counters = &block.listeners[listener.row]
         listener.alpn = <const unsigned char *><const char *>(<bytes>plan.alpn)
         listener.alpn_size = len(plan.alpn)
+        if plan.revocations is not None:
+            listener.revocations = (<Table?>plan.revocations).at
+            listener.overdue_accepted = plan.overdue_accepted
         listener.front = <void *>plan.front
         listener.fallback = <SSL_CTX *><uintptr_t>plan.fallback
         capacity = 8

@@ -12,7 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from nlbcore.engine.revoked import Table
 
 
 class Front(Protocol):
@@ -45,6 +48,8 @@ class ListenerPlan:
         alpn: our protocols in order of preference, wire format (RFC 7301, 3.1); empty for none
         fallback: address of the certificate context for a client that names nobody we know
         names: address of the certificate context for each server name, lower case, ``*.`` for a wildcard
+        revocations: the table of the listener's revocation lists; None: nobody is revoked
+        overdue_accepted: a list past its nextUpdate refuses only those that it has
         keep: objects that own the memory behind these addresses
     """
 
@@ -68,4 +73,6 @@ class ListenerPlan:
     alpn: bytes
     fallback: int
     names: Mapping[str, int]
+    revocations: Table | None = None
+    overdue_accepted: bool = False
     keep: tuple[object, ...] = ()

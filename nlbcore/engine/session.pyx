@@ -36,8 +36,8 @@ from nlbcore.engine.relay cimport (
     PUMP_AGAIN, PUMP_CLIENT_BROKEN, PUMP_DONE, PUMP_SERVER_BROKEN, PUMP_TRUNCATED, PUMP_WAIT, Pumped, pump,
 )
 from nlbcore.engine.slab cimport (
-    CLOSED, CONNECT, FIRST_STEPS, FLUSH, FREE, HANDSHAKE, HELLO, LINGER, Listener, NEXT_STEPS, NO_QUEUE, QUEUES, Queue,
-    READY, RELAY, Session, State, session_at, session_find, session_free, session_new, session_slots,
+    CLOSED, CONNECT, FIRST_STEPS, FLUSH, FREE, HANDSHAKE, HELLO, Identity, LINGER, Listener, NEXT_STEPS, NO_QUEUE,
+    QUEUES, Queue, READY, RELAY, Session, State, session_at, session_find, session_free, session_new, session_slots,
 )
 from nlbcore.engine.timers cimport timer_clear, timer_set, timers_clock_us, timers_now
 from nlbcore.engine.tls cimport tls_handshake, tls_ops, tls_rest, tls_start
@@ -391,6 +391,7 @@ cdef void authenticate(Session *s) noexcept nogil:
     """
     cdef Listener *listener = s.listener
     cdef X509 *certificate
+    cdef Identity *claimed
     cdef int version
     s.handshaken = timers_clock_us()
     if listener.verify:
@@ -398,8 +399,9 @@ cdef void authenticate(Session *s) noexcept nogil:
         if certificate == NULL:
             refuse(s, NO_CERTIFICATE)
             return
-        identity_drop(s.identity)
+        claimed = s.identity
         s.identity = identity_take(certificate)     # that of this connection, whatever a callback has seen
+        identity_drop(claimed)                      # last: what was learnt of it, its issuer's key, is kept
         ossl.X509_free(certificate)
         if s.identity == NULL:
             refuse(s, OVERLOAD)

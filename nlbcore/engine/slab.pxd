@@ -41,6 +41,8 @@ cdef struct Identity:
     int fault               # why it is never a client, whoever signed it (X509_V_ERR_*); 0: nothing
     uint32_t size
     unsigned char *der
+    unsigned char *issuer_key   # SubjectPublicKeyInfo of the verified issuer; NULL: not known here
+    uint32_t issuer_key_size
 
 # A certificate context for a server name, in the listener's hash table.
 cdef struct ServerName:
@@ -58,6 +60,7 @@ cdef struct Listener:
     uint8_t tickets
     uint8_t strict_sni
     uint8_t on_truncated
+    uint8_t overdue_accepted
     uint64_t handshake_timeout  # all times in ms
     uint64_t connect_timeout
     uint64_t idle_timeout
@@ -74,6 +77,7 @@ cdef struct Listener:
     SSL_CTX *fallback           # the context for a client that names nobody
     const unsigned char *alpn   # our protocols in order of preference, wire format
     uint32_t alpn_size
+    const unsigned char *revocations    # the table of revoked.pyx; NULL: nobody is revoked
     void *front                 # the Python object that makes connections; borrowed from Engine
     int ready                   # connections in the nursery
     SSL *nursery[NURSERY]

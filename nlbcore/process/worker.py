@@ -23,6 +23,7 @@ from OpenSSL import SSL
 from nlbcore.engine import counters
 from nlbcore.engine.engine import Engine
 from nlbcore.engine.hooks import ListenerPlan
+from nlbcore.engine.revoked import Table
 from nlbcore.errors import EXIT_FAILED
 from nlbcore.pool.schedulers import Group, route_address
 from nlbcore.process.channel import Channel, Message
@@ -240,9 +241,15 @@ class Worker:
             group=group.address,
             alpn=wanted.alpn if wanted is not None else b"",
             fallback=context_address(fallback) if fallback is not None else 0,
+            revocations=_table(snapshot.material.listeners[name].revocations),
+            overdue_accepted=listener.client_auth.on_crl_overdue == "accept",
             names={known: context_address(context) for known, context in by_name.items()},
             keep=(group, fallback, by_name, wanted),
         )
+
+
+def _table(revocations: bytes | None) -> Table | None:
+    return None if revocations is None else Table(revocations)
 
 
 def main(inheritance: Inheritance) -> NoReturn:

@@ -15,8 +15,10 @@ import os
 import shlex
 import stat
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from OpenSSL import SSL
 
@@ -24,21 +26,24 @@ from nlbcore.config.finding import Finding, KeyPath, Severity, in_order, key_tex
 from nlbcore.tls import pem
 from nlbcore.tls.pem import BadFile
 from nlbcore.tls.policy import POLICIES
+from nlbcore.tls.revocation import Revocations, Source, compile_lists
 from nlbcore.tls.x509rules import authority_remarks, chain_remarks, dns_names, key_type, server_remarks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-    from nlbcore.config.model import CertificatePair, Config, Listener
+    from nlbcore.config.model import CertificatePair, ClientAuth, Config, Listener
 
     Locate = Callable[[KeyPath], tuple[int, int]]
 
 MAX_BYTES = 16 * 1024 * 1024
 """More than any CA bundle; a wrong path must not fill the memory."""
+
+MAX_LIST_BYTES = 512 * 1024 * 1024
+"""Ten million entries in PEM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +71,17 @@ class ServerCertificate:
 
 @dataclass(frozen=True, slots=True)
 class ListenerMaterial:
-    """`certificates` in the order of the file, the first is the default; `ca`: DER, each once, in the order of the files."""
+    """What one listener is made of.
+
+    Attributes:
+        certificates: in the order of the file, the first is the default.
+        ca: DER, each once, in the order of the files.
+        revocations: the compiled table of the revocation lists (see `engine.revoked`); None without `crl`.
+    """
 
     certificates: tuple[ServerCertificate, ...] = ()
     ca: tuple[bytes, ...] = field(default=(), repr=False)
+    revocations: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +119,7 @@ class _Reader:
         self._locate = locate
         self._file = file
         self._contents: dict[Path, tuple[bytes, os.stat_result] | BadFile] = {}
+        self._tables: dict[tuple[object, ...], Revocations] = {}
         self._now = datetime.datetime.now(datetime.UTC)
         self.findings: list[Finding] = []
 
@@ -123,7 +136,31 @@ class _Reader:
             for index, name in enumerate(listener.client_auth.ca):
                 where: KeyPath = (*path, "client_auth", "ca", *((index,) if several else ()))
                 authorities.update(dict.fromkeys(self._authorities(name, where)))
-        return ListenerMaterial(tuple(certificates), tuple(authorities))
+        revocations = self._revocations(listener.client_auth, tuple(authorities), (*path, "client_auth", "crl"))
+        return ListenerMaterial(tuple(certificates), tuple(authorities), revocations)
+
+    def _revocations(self, auth: ClientAuth, authorities: tuple[bytes, ...], path: KeyPath) -> bytes | None:
+        """The table of a listener's lists; compiled once for all listeners with the same lists and CAs."""
+        if auth.mode == "off" or not auth.crl or not authorities:
+            return None
+        key = (auth.crl, auth.on_crl_overdue, authorities)
+        if key not in self._tables:
+            self._tables[key] = compile_lists(
+                [Source(name, partial(self._lists, name)) for name in auth.crl],
+                [x509.load_der_x509_certificate(der) for der in authorities],
+                self._now,
+                overdue_accepted=auth.on_crl_overdue == "accept",
+            )
+        made = self._tables[key]
+        several = len(auth.crl) > 1
+        for index, severity, text, hint in made.remarks:
+            where: KeyPath = (*path, *((index,) if several and index is not None else ()))
+            self._add(where, severity, text, hint)
+        return made.table
+
+    def _lists(self, name: Path) -> list[bytes]:
+        data, _ = self._read(name, MAX_LIST_BYTES)
+        return pem.revocation_lists(data)
 
     def _server_certificate(self, pair: CertificatePair, path: KeyPath, policy: str) -> ServerCertificate | None:
         chain = self._chain(pair.certificate, (*path, "certificate"))
@@ -201,10 +238,10 @@ class _Reader:
             self._bad(path, name, error)
             return None
 
-    def _read(self, name: Path) -> tuple[bytes, os.stat_result]:
+    def _read(self, name: Path, limit: int = MAX_BYTES) -> tuple[bytes, os.stat_result]:
         if name not in self._contents:
             try:
-                self._contents[name] = _read(name)
+                self._contents[name] = _read(name, limit)
             except BadFile as error:
                 self._contents[name] = error
         content = self._contents[name]
@@ -231,7 +268,7 @@ class _Reader:
         self.findings.append(Finding(self._file, *self._locate(path), severity, key_text(path), message, hint))
 
 
-def _read(name: Path) -> tuple[bytes, os.stat_result]:
+def _read(name: Path, limit: int) -> tuple[bytes, os.stat_result]:
     """Content and status of one and the same file, also if it is being replaced; never waits (a FIFO, a device)."""
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -244,13 +281,13 @@ def _read(name: Path) -> tuple[bytes, os.stat_result]:
         if not stat.S_ISREG(status.st_mode):
             raise BadFile("is a folder" if stat.S_ISDIR(status.st_mode) else "is no regular file")
         with open(descriptor, "rb", closefd=False) as stream:
-            data = stream.read(MAX_BYTES + 1)
+            data = stream.read(limit + 1)
     except OSError as error:
         raise BadFile((error.strerror or "cannot be read").lower()) from None
     finally:
         os.close(descriptor)
-    if len(data) > MAX_BYTES:
-        raise BadFile(f"is larger than {MAX_BYTES // 1024 // 1024} MB")
+    if len(data) > limit:
+        raise BadFile(f"is larger than {limit // 1024 // 1024} MB")
     if not data.strip():
         raise BadFile("is empty")
     return data, status

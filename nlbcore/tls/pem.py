@@ -1,7 +1,8 @@
-"""PEM files taken apart: certificates and private keys, with a sentence for each way in which files go wrong."""
+"""PEM files taken apart: certificates, private keys and revocation lists, with a sentence for each way in which files go wrong."""
 
 from __future__ import annotations
 
+import binascii
 import re
 import warnings
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
 _CERTIFICATE = frozenset({"CERTIFICATE", "X509 CERTIFICATE"})
+_LIST = frozenset({"X509 CRL", "CRL"})
 _KEY = frozenset({"PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"})
 
 
@@ -79,6 +81,32 @@ def private_key(data: bytes) -> PrivateKeyTypes:
     except (ValueError, TypeError, UnsupportedAlgorithm):
         pass
     raise BadFile("the private key is damaged or of a kind that cannot be read")
+
+
+def revocation_lists(data: bytes) -> list[bytes]:
+    """The DER of every revocation list in a file, which is PEM or one list in DER.
+
+    A list may have a million entries, so it is decoded here once and taken apart elsewhere.
+
+    Raises:
+        BadFile: there is none, or one is damaged.
+    """
+    if data[:1] == b"\x30" and not _BEGIN.search(data):
+        return [data]
+    blocks = _blocks(data)
+    wanted = [block for label, block in blocks if label in _LIST]
+    if not wanted:
+        raise BadFile(_nothing("revocation list", data, blocks))
+    return [_decoded(block, number if len(wanted) > 1 else 0) for number, block in enumerate(wanted, 1)]
+
+
+def _decoded(block: bytes, number: int) -> bytes:
+    body = memoryview(block)[block.index(b"\n") : block.rindex(b"-----END ")]
+    try:
+        return binascii.a2b_base64(body)
+    except (ValueError, binascii.Error):
+        which = f"revocation list {number}" if number else "the revocation list"
+        raise BadFile(f"{which} is damaged: not base64") from None
 
 
 def _blocks(data: bytes) -> list[tuple[str, bytes]]:

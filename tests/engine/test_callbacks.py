@@ -5,20 +5,21 @@ A context as the product makes it, an engine's connection of the test's own (`Cu
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from cryptography.hazmat.bindings._rust import _openssl
 from hypothesis import given
 from hypothesis import strategies as st
 from OpenSSL import SSL
 
 from nlbcore.config.model import Listener
+from nlbcore.engine.revoked import Table
 from nlbcore.tls.context import Settings, apply, blank, certificate_contexts, context_address, settings
 from nlbcore.tls.material import ListenerMaterial, load_material
-from tests.support.certs import BAD_CLIENTS, Issued, Pki
+from tests.support.certs import BAD_CLIENTS, Authority, Issued, Pki
+from tests.support.handshake import shake
+from tests.support.lists import overdue, revocation_list, write_lists
 
 LABEL = st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=20)
 NAMES = {"a.example.org": 1, "*.example.org": 2, "example.org": 3, "*.a.example.org": 4, "localhost": 5}
@@ -117,12 +118,18 @@ class Served:
                 "bind": "127.0.0.1:443",
                 "server_group": "app",
                 "certificates": [pair.entry() for pair in certificates or (pki.server,)],
-                "client_auth": {"mode": keys.pop("mode", "required"), "ca": str(pki.root.path), "depth": 2},
+                "client_auth": {
+                    "mode": keys.pop("mode", "required"),
+                    "ca": [str(one.path) for one in keys.pop("authorities", (pki.root,))],
+                    "crl": [str(one) for one in keys.pop("lists", ())],
+                    "depth": 2,
+                },
                 "alpn_policy": keys.pop("alpn_policy", None),
             }
         )
         self.listener = model
         material = self.material()
+        self.table = None if material.revocations is None else Table(material.revocations)
         self.settings: Settings = settings("web", model, material)
         self.front = blank()
         apply(self.front, self.settings)
@@ -137,6 +144,7 @@ class Served:
         return found.listeners["web"]
 
     def current(self, door: Any, **keys: Any) -> Any:
+        keys = {"revocations": self.table, **keys}
         return door.Current(
             context_address(self.first),
             {name: context_address(context) for name, context in self.names.items()},
@@ -157,35 +165,6 @@ def client_of(pki: Pki, version: int, issued: Issued | None, alpn: tuple[bytes, 
     if alpn:
         context.set_alpn_protos(list(alpn))
     return context
-
-
-def shake(
-    front: SSL.Context, client: SSL.Context, name: bytes | None = None, session: Any = None
-) -> tuple[Any, Any, bool]:
-    """Server's and client's connection, and whether the server was content."""
-    ends: list[Any] = [SSL.Connection(front), SSL.Connection(client)]
-    ends[0].set_accept_state()
-    ends[1].set_connect_state()
-    if name:
-        ends[1].set_tlsext_host_name(name)
-    if session is not None:
-        ends[1].set_session(session)
-    done = [False, False]
-    for _ in range(6):
-        for number, (here, there) in enumerate((ends, ends[::-1])):
-            try:
-                here.do_handshake()
-                done[number] = True
-            except SSL.Error:
-                pass
-            with contextlib.suppress(SSL.WantReadError):
-                there.bio_write(here.bio_read(1 << 20))
-    if all(done):
-        with contextlib.suppress(SSL.Error):
-            ends[1].recv(1)
-    for end in ends:
-        end.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
-    return ends[0], ends[1], done[0]
 
 
 @BOTH
@@ -300,9 +279,9 @@ def test_tickets(door: Any, pki: Pki, version: int, tickets: bool) -> None:
     with served.current(door, tickets=tickets):
         session = shake(served.front, client)[1].get_session()
     with served.current(door, tickets=tickets) as current:
-        server, _, accepted = shake(served.front, client, session=session)
-        assert accepted
-        assert (_openssl.lib.SSL_session_reused(server._ssl) == 1) is tickets
+        shaken = shake(served.front, client, session=session)
+        assert shaken.accepted
+        assert shaken.resumed is tickets
         assert current.verdict()["der"] == pki.client.der, "also of a resumed one"
 
 
@@ -325,10 +304,112 @@ def test_the_identity_of_a_resumed_session_is_judged(door: Any, pki: Pki, versio
     client = client_of(pki, version, short)
     session = resumable(door, served, client)()
     with served.current(door):
-        server, _, accepted = shake(served.front, client, session=session)
-        assert accepted
-        assert _openssl.lib.SSL_session_reused(server._ssl) == 1
+        shaken = shake(served.front, client, session=session)
+        assert shaken.accepted
+        assert shaken.resumed
     time.sleep(max(0.0, short.certificate.not_valid_after_utc.timestamp() + 1.01 - time.time()))
     with served.current(door) as current:
         assert not shake(served.front, client, session=session)[2]
         assert door.verify_word(current.verdict()["verify_error"]) == "expired"
+
+
+# -- revocation ----------------------------------------------------------------------------------------------------------
+
+
+def word_of(door: Any, served: Served, client: SSL.Context, session: Any = None, **keys: Any) -> str:
+    """How a client fares: "open", or the word of its refusal."""
+    with served.current(door, **keys) as current:
+        shaken = shake(served.front, client, session=session)
+        assert shaken.resumed is (session is not None)
+        error = current.verdict()["verify_error"]
+        assert shaken.accepted is (error == 0)
+        return door.verify_word(error)  # type: ignore[no-any-return]
+
+
+def table_of(pki: Pki, *lists: Any, authorities: tuple[Authority, ...] | None = None) -> Table:
+    served = Served(pki, authorities=authorities or (pki.root,), lists=[write_lists(pki.folder, *lists)])
+    assert served.table is not None
+    return served.table
+
+
+@BOTH
+def test_revoked(door: Any, pki: Pki, version: int) -> None:
+    served = Served(
+        pki, authorities=(pki.root, pki.other), lists=[write_lists(pki.folder, revocation_list(pki.root, 5))]
+    )
+    good, bad, stranger = pki.client, pki.root.client("bad", serial=5), pki.other.client("of-another", serial=5)
+    assert word_of(door, served, client_of(pki, version, good)) == "open"
+    assert word_of(door, served, client_of(pki, version, bad)) == "revoked"
+    assert word_of(door, served, client_of(pki, version, stranger)) == "crl_missing"
+    late = table_of(pki, overdue(pki.root, 5))
+    for accepted, word in ((False, "crl_overdue"), (True, "open")):
+        keys = {"revocations": late, "overdue_accepted": accepted}
+        assert word_of(door, served, client_of(pki, version, good), **keys) == word
+        assert word_of(door, served, client_of(pki, version, bad), **keys) == "revoked"
+
+
+@BOTH
+def test_the_issuer_is_the_certificate_above(door: Any, pki: Pki, version: int) -> None:
+    """Another CA of our CA's name, under our CA: its certificates are not looked up in our CA's list, nor is one under
+    an intermediate that only the client knows.
+    """
+    namesake = pki.root.intermediate("Test Root")
+    clients = [pki.root.client("a", serial=5), namesake.client("b", serial=5), pki.intermediate.client("c", serial=5)]
+
+    def words(*lists: Any, authorities: tuple[Authority, ...]) -> list[str]:
+        served = Served(pki, authorities=authorities, lists=[write_lists(pki.folder, *lists)])
+        return [word_of(door, served, client_of(pki, version, one)) for one in clients]
+
+    empty, full = revocation_list(pki.root), revocation_list(pki.root, 5)
+    assert words(full, authorities=(pki.root,)) == ["revoked", "crl_missing", "crl_missing"]
+    both = (pki.root, namesake)
+    assert words(empty, revocation_list(namesake, 5), authorities=both) == ["open", "revoked", "crl_missing"]
+    assert words(full, revocation_list(namesake), authorities=both) == ["revoked", "open", "crl_missing"]
+    under = (pki.root, pki.intermediate)
+    assert words(empty, revocation_list(pki.intermediate, 5), authorities=under) == ["open", "crl_missing", "revoked"]
+
+
+@BOTH
+@pytest.mark.parametrize("says_whose_key", [True, False], ids=["key identifier", "no key identifier"])
+def test_revoked_after_the_session_began(door: Any, pki: Pki, version: int, says_whose_key: bool) -> None:
+    """A resumed session is looked up again, in the list of its issuer as far as that can be known without a chain."""
+    namesake = Authority(pki.folder, "Test Root")
+    both = (pki.root, namesake)
+    served = Served(pki, authorities=both)
+    client = client_of(pki, version, pki.root.client("later", serial=77, says_whose_key=says_whose_key))
+
+    def resumed(table: Table, **keys: Any) -> str:
+        """With a session from before there were lists: OpenSSL does not offer one again that was refused."""
+        session = resumable(door, served, client)()
+        return word_of(door, served, client, session, revocations=table, **keys)
+
+    def word(in_ours: tuple[int, ...], in_theirs: tuple[int, ...]) -> str:
+        lists = revocation_list(pki.root, *in_ours), revocation_list(namesake, *in_theirs)
+        return resumed(table_of(pki, *lists, authorities=both))
+
+    assert word((), ()) == "open"
+    assert word((77,), ()) == "revoked"
+    assert word((), (77,)) == ("open" if says_whose_key else "revoked"), "revoked in any that it may be is revoked"
+    late = table_of(pki, overdue(pki.root), revocation_list(namesake), authorities=both)
+    assert resumed(late) == "crl_overdue"
+    assert resumed(late, overdue_accepted=True) == "open"
+    other = table_of(pki, revocation_list(pki.other), authorities=(pki.other,))
+    assert resumed(other) == "crl_missing"
+
+
+@BOTH
+def test_the_issuer_is_remembered(door: Any, pki: Pki, version: int) -> None:
+    """As long as a connection with the certificate lives: then its list is known although the chain is gone."""
+    namesake = Authority(pki.folder, "Test Root")
+    both = (pki.root, namesake)
+    lists = revocation_list(pki.root), revocation_list(namesake, 77)
+    served = Served(pki, authorities=both, lists=[write_lists(pki.folder, *lists)])
+    client = client_of(pki, version, pki.root.client("remembered", serial=77, says_whose_key=False))
+    with served.current(door):
+        session = shake(served.front, client)[1].get_session()
+        living = served.current(door)
+        with living:
+            assert shake(served.front, client)[2], "a second one, which lives on"
+    assert word_of(door, served, client, session) == "open"
+    del living
+    assert word_of(door, served, client, session) == "revoked", "forgotten: it may be the namesake's"

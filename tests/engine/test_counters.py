@@ -45,9 +45,7 @@ def test_use(door: Any) -> None:
         ((0, 0, 6), "connection_limit"),
     ],
 )
-def test_share(
-    start: Callable[..., Running], server: socket.socket, live: tuple[int, ...], word: str | None
-) -> None:
+def test_share(start: Callable[..., Running], server: socket.socket, live: tuple[int, ...], word: str | None) -> None:
     """`max_connections` counts the connections of all workers with this listener, and of no other one."""
     engine = start(max_connections=5)
     segment = Segment.create(len(live))
@@ -55,9 +53,7 @@ def test_share(
         segment.block(slot).listeners[0].live = count
         segment.block(slot).listeners[1].live = 100
     try:
-        counters.share(
-            ctypes.addressof(segment.shared), ctypes.addressof(segment.block(0)), BLOCK, segment.slots
-        )
+        counters.share(ctypes.addressof(segment.shared), ctypes.addressof(segment.block(0)), BLOCK, segment.slots)
         engine.connect()
         if word is None:
             engine.turn(lambda: running.BLOCK.servers[0].live == 1)

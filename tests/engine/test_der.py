@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.bindings._rust import _openssl
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -74,6 +75,82 @@ def test_the_oid_elsewhere(door: Any) -> None:
     fake = b"\x30\x0c\x06\x03\x55\x1d\x13\x04\x05\x30\x03\x01\x01\xff"
     other = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), fake)
     assert not door.is_authority(certificate((other, False)))
+
+
+def test_origin(door: Any) -> None:
+    akis = {
+        None: (),
+        b"KEY": ((x509.AuthorityKeyIdentifier(b"KEY", None, None), False),),
+        b"": ((x509.AuthorityKeyIdentifier(None, [x509.DNSName("a")], 5), False),),
+    }
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "x")]).public_bytes()[2:]
+    for key_id, extensions in akis.items():
+        assert door.origin(certificate(SAN, *extensions)) == (b"\x01", name, key_id or None)
+    whole = certificate(USAGE, *akis[b"KEY"])
+    for size in range(len(whole) - 200):
+        assert door.origin(whole[:size]) is None
+
+
+def attributes(*values: tuple[int, bytes]) -> bytes:
+    """A Name of one common name for each (tag, value)."""
+
+    def element(tag: int, content: bytes) -> bytes:
+        return bytes([tag, len(content)]) + content
+
+    sets = (element(0x31, element(0x30, b"\x06\x03\x55\x04\x03" + element(tag, value))) for tag, value in values)
+    return element(0x30, b"".join(sets))
+
+
+UTF8, PRINTABLE, BMP = 0x0C, 0x13, 0x1E
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (attributes((UTF8, b"Root CA")), attributes((PRINTABLE, b"  root \t\n ca ")), True),
+        (attributes((UTF8, b"Root CA")), attributes((UTF8, b"RootCA")), False),
+        (attributes((UTF8, b"Root CA")), attributes((UTF8, b"Root C")), False),
+        (attributes((UTF8, b"")), attributes((UTF8, b"   ")), True),
+        (attributes((UTF8, "Ä".encode())), attributes((UTF8, "ä".encode())), False),
+        (attributes((BMP, b"\0R")), attributes((BMP, b"\0R")), True),
+        (attributes((BMP, b"\0R")), attributes((BMP, b"\0r")), False),
+        (attributes((BMP, b"\0R")), attributes((UTF8, b"\0R")), False),
+        (attributes((UTF8, b"a"), (UTF8, b"b")), attributes((UTF8, b"A"), (UTF8, b"B")), True),
+        (attributes((UTF8, b"a"), (UTF8, b"b")), attributes((UTF8, b"b"), (UTF8, b"a")), False),
+        (attributes((UTF8, b"a"), (UTF8, b"b")), attributes((UTF8, b"a")), False),
+        (attributes(), attributes(), True),
+        (attributes(), attributes((UTF8, b"")), False),
+        (attributes((UTF8, b"a")), b"\x30\x02\x31\x00", False),
+        (b"\x30\x02\x05\x00", b"\x30\x02\x05\x00", False),
+    ],
+)
+def test_names(door: Any, one: bytes, other: bytes, same: bool) -> None:
+    assert door.same_name(one, other) is same
+    assert door.same_name(other, one) is same
+
+
+@given(st.text("aA \tb", max_size=12), st.text("aA \tb", max_size=12))
+def test_names_against_openssl(door: Any, one: str, other: str) -> None:
+    ffi, lib = _openssl.ffi, _openssl.lib
+    kept, ders = [], []
+    for text in (one, other):
+        whole = ffi.gc(lib.X509_new(), lib.X509_free)
+        name = lib.X509_get_subject_name(whole)
+        if text:
+            assert lib.X509_NAME_add_entry_by_NID(name, 13, 0x1000, text.encode(), -1, -1, 0) == 1
+        out = ffi.new("unsigned char **")
+        size = lib.i2d_X509_NAME(name, out)
+        ders.append(bytes(ffi.buffer(out[0], size)))
+        lib.OPENSSL_free(out[0])
+        kept.append((whole, name))
+    assert door.same_name(*ders) is (lib.X509_NAME_cmp(kept[0][1], kept[1][1]) == 0)
+
+
+@given(st.binary(max_size=60), st.binary(max_size=60))
+def test_garbage_names(door: Any, one: bytes, other: bytes) -> None:
+    assert door.same_name(b"\x30" + one, b"\x30" + other) in (None, False, True)
+    whole = attributes((UTF8, b"a"), (UTF8, b"b"))
+    assert door.same_name(whole[: len(one)] + one, whole) in (None, False, True)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from contextlib import ExitStack
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from tests.support.workers import PlainClient, Visitors, by_slot, end, tls_client
@@ -21,7 +22,9 @@ def delay(event: dict[str, str]) -> float:
     return float(event["restart_in"].removesuffix("s"))
 
 
-def test_delays_grow(run: Callable[..., Balancer], tables: Callable[..., dict[str, Any]], context: ssl.SSLContext) -> None:
+def test_delays_grow(
+    run: Callable[..., Balancer], tables: Callable[..., dict[str, Any]], context: ssl.SSLContext
+) -> None:
     """Killed four times as soon as it is there: each delay is longer than the last and kept, and the sibling serves everybody."""
     balancer = run(tables())
     with Visitors(partial(tls_client, balancer.port(), context)) as visitors:
@@ -38,7 +41,7 @@ def test_delays_grow(run: Callable[..., Balancer], tables: Callable[..., dict[st
     deaths = balancer.find_events("worker_died")
     delays = [delay(event) for event in deaths]
     assert len(delays) == 4
-    assert all(earlier < later for earlier, later in zip(delays, delays[1:], strict=False)), delays
+    assert all(earlier < later for earlier, later in pairwise(delays)), delays
     assert {event["worker"] for event in deaths} == {"0"}
     assert [worker["restarts"] for worker in balancer.status()["workers"]] == [4, 0]
 

@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.balancer import Balancer, open_descriptors, title
 from tests.support.waiting import wait_until
-from tests.support.workers import PlainClient, Visitors, by_slot, end, inodes
+from tests.support.workers import PlainClient, Visitors, by_slot, end, inodes, successor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,15 +118,18 @@ def test_after_restarts(balancer: Balancer) -> None:
             mark = len(balancer.events())
             for worker in by_slot(balancer).values():
                 end(worker, signal.SIGKILL)
-            wait_until(lambda since=mark: len(balancer.find_events("worker_started", since=since)) == WORKERS, "all are back")
+            for slot in range(WORKERS):
+                balancer.wait_event("worker_started", since=mark, worker=slot)
             visitors.wait_since(0)
         for name in ("nlb: log writer", "nlb: prober"):
             (old,) = balancer.titled(name)
             end(old, signal.SIGKILL)
-            wait_until(lambda name=name, pid=old.pid: [one.pid for one in balancer.titled(name)] not in ([], [pid]), name)
+            successor(balancer, name, old)
     assert [worker["restarts"] for worker in balancer.status()["workers"]] == [ROUNDS] * WORKERS
     wait_until(lambda: balancer.status()["connections"] == 0, "all have left")
-    wait_until(lambda: not more_than(before, family(balancer)), lambda: f"{more_than(before, family(balancer))} more", 5)
+    wait_until(
+        lambda: not more_than(before, family(balancer)), lambda: f"{more_than(before, family(balancer))} more", 5
+    )
     states = {one.pid: one.status() for one in psutil.Process(balancer.pid).children()}
     assert psutil.STATUS_ZOMBIE not in states.values(), states
     assert len(states) == WORKERS + 2

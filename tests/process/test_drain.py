@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def draining(run: Run, tables: Tables, number: signal.Signals = signal.SIGTERM, drain: str = "60s") -> Iterator[tuple[Balancer, Held]]:
+def draining(
+    run: Run, tables: Tables, number: signal.Signals = signal.SIGTERM, drain: str = "60s"
+) -> Iterator[tuple[Balancer, Held]]:
     """A balancer that drains, with an open connection at each worker."""
     balancer = run(tables(drain_timeout=drain))
     with ExitStack() as stack:
@@ -122,7 +124,7 @@ def test_nlb_stop(run: Run, tables: Tables) -> None:
     balancer = run(tables(drain_timeout="60s"))
     with ExitStack() as stack:
         held = spread(stack, partial(PlainClient, balancer.port("plain")), balancer, 1)
-        command = [NLB, "stop", "--socket", balancer.control_socket]
+        command = [str(NLB), "stop", "--socket", str(balancer.control_socket)]
         waiting = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE))
         wait_until(lambda: refused(balancer.port("plain")), "the listeners close")
         for client in everybody(held):
@@ -150,6 +152,25 @@ def test_worker_killed(run: Run, tables: Tables) -> None:
         for client in held[1]:
             client.close()
         balancer.wait_exit(1)
+
+
+def test_while_a_worker_is_down(run: Run, tables: Tables) -> None:
+    """TERM while a slot waits for its next worker: it gets none, the other one drains, exit 0."""
+    balancer = run(tables(drain_timeout="60s"))
+    for _ in range(2):  # the second delay is long enough
+        mark = len(balancer.events())
+        end(by_slot(balancer)[0], signal.SIGKILL)
+        balancer.wait_event("worker_died", since=mark)
+        if len(balancer.find_events("worker_died")) < 2:
+            balancer.wait_event("worker_started", since=mark)
+    client = PlainClient(balancer.port("plain"))
+    client.ping()
+    balancer.signal(signal.SIGTERM)
+    wait_until(lambda: refused(balancer.port("plain")), "the listeners close")
+    client.ping()
+    client.close()
+    balancer.wait_exit(0)
+    assert len(balancer.find_events("worker_started")) == 1
 
 
 def test_stopped_worker(run: Run, tables: Tables) -> None:
@@ -195,7 +216,7 @@ def test_term_during_the_start(tmp_path: Path, tables: Tables, request: pytest.F
         wait_until(lambda: balancer.exit_code is not None, "the end", 5)
         assert balancer.exit_code in (0, -signal.SIGTERM), balancer.describe()
         balancer.check_stderr()
-        wait_until(lambda: not any(map(alive, family)), "every process ends", 3)
+        wait_until(lambda: not any(map(alive, family)), "every process ends", 3)  # noqa: B023 - it is called here
         balancer.kill()
     with balancer:
         PlainClient(balancer.port("plain")).close()

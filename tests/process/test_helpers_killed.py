@@ -12,7 +12,7 @@ import pytest
 from tests.support.backends import Backend
 from tests.support.balancer import Balancer, plain_listener, server_group
 from tests.support.waiting import wait_until
-from tests.support.workers import PlainClient, Talkers, end, spread
+from tests.support.workers import PlainClient, Talkers, end, spread, successor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ def test_restarted(run: Callable[..., Balancer], tables: Callable[..., dict[str,
                 (old,) = balancer.titled(process)
                 end(old, signal.SIGKILL)
                 balancer.wait_event(f"{name}_died", since=mark, reason="SIGKILL")
-                wait_until(lambda: [one.pid for one in balancer.titled(process)] not in ([], [old.pid]), "a new one")
+                successor(balancer, process, old)
                 talkers.wait_rounds()
     assert not talkers.error
     assert all(worker["restarts"] == 0 for worker in balancer.status()["workers"])
@@ -75,7 +75,7 @@ def test_the_new_prober_goes_on(run: Callable[..., Balancer]) -> None:
         def states() -> dict[str, str]:
             return {one["name"]: one["state"] for one in balancer.status()["server_groups"][0]["servers"]}
 
-        wait_until(lambda: states() == {"good": "Available", "bad": "Available"}, states, 5)
+        wait_until(lambda: states() == {"good": "Available", "bad": "Available"}, lambda: f"{states()}", 5)
         bad.close()
         end(balancer.titled("nlb: prober")[0], signal.SIGKILL)
         assert states() == {"good": "Available", "bad": "Available"}

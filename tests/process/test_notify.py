@@ -57,7 +57,9 @@ def test_ready_and_stopping(manager: socket.socket, tmp_path: Path, tables: Call
         balancer.kill()
 
 
-def test_no_ready_without_a_start(manager: socket.socket, tmp_path: Path, tables: Callable[..., dict[str, Any]]) -> None:
+def test_no_ready_without_a_start(
+    manager: socket.socket, tmp_path: Path, tables: Callable[..., dict[str, Any]]
+) -> None:
     """A start that fails says nothing of the kind."""
     configuration = tables()
     balancer = Balancer(tmp_path, configuration)

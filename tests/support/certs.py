@@ -159,6 +159,8 @@ class Authority:
         subject: x509.Name | None = None,
         chain: Sequence[x509.Certificate] | None = None,
         extra_names: Sequence[x509.GeneralName] = (),
+        serial: int | None = None,
+        says_whose_key: bool = True,
     ) -> Issued:
         """Issue a leaf.
 
@@ -175,6 +177,8 @@ class Authority:
             subject: the whole subject instead of only the common name.
             chain: intermediates to send instead of the right ones.
             extra_names: more subjectAltName entries of any kind.
+            serial: its serial number; default a random one.
+            says_whose_key: with an authority key identifier.
         """
         private = new_key(key) if isinstance(key, str) else key
         builder = (
@@ -182,14 +186,15 @@ class Authority:
             .subject_name(_common_name(common_name) if subject is None else subject)
             .issuer_name(self.name)
             .public_key(private.public_key())
-            .serial_number(x509.random_serial_number())
+            .serial_number(x509.random_serial_number() if serial is None else serial)
             .not_valid_before(not_before or now() - dt.timedelta(days=2))
             .not_valid_after(not_after or now() + dt.timedelta(days=30))
             .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
             .add_extension(_usage(ca=is_ca), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(private.public_key()), critical=False)
-            .add_extension(_authority_key(self), critical=False)
         )
+        if says_whose_key:
+            builder = builder.add_extension(_authority_key(self), critical=False)
         if usages:
             builder = builder.add_extension(x509.ExtendedKeyUsage(list(usages)), critical=False)
         general = [_general_name(name) for name in names] + list(extra_names)

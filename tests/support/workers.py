@@ -139,6 +139,15 @@ def end(process: psutil.Process, number: signal.Signals) -> float:
     return time.monotonic()
 
 
+def successor(balancer: Balancer, name: str, old: psutil.Process) -> psutil.Process:
+    """Wait until another process has the title of one that has died."""
+
+    def found() -> list[psutil.Process]:
+        return [one for one in balancer.titled(name) if one.pid != old.pid]
+
+    return wait_until(found, f"another {name}")[0]
+
+
 # -- clients in the background --------------------------------------------------------------------------------------------
 
 

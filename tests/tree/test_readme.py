@@ -1,18 +1,28 @@
-"""The README tells the truth: its certificates and its configuration pass `nlb check`, its finding is what nlb prints."""
+"""The README tells the truth: its certificates and its configuration pass `nlb check`, its finding is what nlb prints,
+its curl lines are answered as it says, and its commands are there.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.backends import Backend, answer_then_close
+from tests.support.ports import free_port
 from tests.support.programs import need
+from tests.support.waiting import wait_until
 from tests.tree import ROOT, run
 
 README = (ROOT / "README.md").read_text()
 NLB = Path(sys.executable).parent / "nlb"
+ENVIRONMENT = {**os.environ, "PATH": f"{NLB.parent}:{os.environ['PATH']}"}
 
 
 def block(name: str) -> str:
@@ -22,16 +32,51 @@ def block(name: str) -> str:
     return found[1]
 
 
+def shell(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Lines typed where `nlb` is on the PATH and the README's balancer has its default control socket in the folder."""
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", text],
+        cwd=folder,
+        env={**ENVIRONMENT, "RUNTIME_DIRECTORY": str(folder)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """What the reader has after the README's first two steps."""
-    need("openssl")
-    script = tmp_path / "certificates.sh"
-    script.write_text(block("certificates"))
-    done = run("bash", "-euo", "pipefail", script, cwd=tmp_path)
+    done = shell(block("certificates"), tmp_path)
     assert done.returncode == 0, done.stdout
     (tmp_path / "nlb.toml").write_text(block("nlb.toml"))
     return tmp_path
+
+
+@pytest.fixture
+def port(folder: Path) -> Iterator[int]:
+    """Where the README's `nlb run` listens, on another port and before other servers: those it names may be taken."""
+    port = free_port()
+    path = folder / "nlb.toml"
+    servers = [Backend(answer_then_close(f"HTTP/1.0 200 OK\r\n\r\nserver {one}\n".encode())) for one in (1, 2)]
+    text = path.read_text().replace(":8443", f":{port}")
+    for number, server in enumerate(servers, 1):
+        text = text.replace(f"127.0.0.1:800{number}", server.address)
+    path.write_text(text)
+    environment = {**ENVIRONMENT, "RUNTIME_DIRECTORY": str(folder)}
+    with (folder / "log").open("wb") as log, (folder / "events").open("wb") as events:
+        balancer = subprocess.Popen([NLB, "run"], cwd=folder, env=environment, stdout=log, stderr=events)
+    try:
+        wait_until(lambda: " ready " in (folder / "events").read_text(), "the balancer is ready")
+        yield port
+    finally:
+        balancer.send_signal(signal.SIGTERM)
+        assert balancer.wait(10) == 0
+        for server in servers:
+            server.close()
 
 
 def test_five_lines() -> None:
@@ -46,10 +91,32 @@ def test_the_configuration_is_accepted_without_a_finding(folder: Path) -> None:
 
 
 def test_the_certificates_are_strictly_right(folder: Path) -> None:
+    trust = ("-x509_strict", "-CAfile", "ca/root.crt", "-untrusted", "ca/intermediate.crt")
     for name, purpose in (("server", "sslserver"), ("client", "sslclient")):
-        command = ("openssl", "verify", "-x509_strict", "-CAfile", "root.crt", "-purpose", purpose, f"{name}.crt")
-        done = run(*command, cwd=folder)
+        done = run(need("openssl"), "verify", *trust, "-purpose", purpose, f"{name}.crt", cwd=folder)
         assert done.returncode == 0, done.stdout
+    done = run("openssl", "pkcs12", "-in", "client.p12", "-passin", "file:password", "-nokeys", cwd=folder)
+    assert done.returncode == 0, done.stdout
+
+
+def test_curl_and_the_control_commands(folder: Path, port: int) -> None:
+    """The last of the control commands ends the balancer."""
+    need("curl")
+    console = block("curl").replace(":8443", f":{port}")
+    parts = re.findall(r"^\$ (.*)\n([^$]*)", console, re.MULTILINE)
+    codes = []
+    for command, shown in parts:
+        done = shell(command.replace("curl ", "curl --silent --show-error ", 1), folder)
+        codes.append(done.returncode)
+        begin, _, rest = shown.strip().partition(" ... ")
+        assert done.stdout.startswith(begin), done.stdout
+        assert rest in done.stdout
+    assert codes == [0, 56]
+    done = shell(block("control"), folder)
+    assert done.returncode == 0, done.stdout
+    assert "Available" in done.stdout
+    assert "has stopped" in done.stdout
+    assert '"termination": "revoked"' in (folder / "log").read_text()
 
 
 def test_the_finding_is_what_nlb_prints(folder: Path) -> None:
@@ -60,6 +127,28 @@ def test_the_finding_is_what_nlb_prints(folder: Path) -> None:
     done = run(NLB, "check", cwd=folder)
     assert done.returncode == 78
     assert shown[0] in [line.removeprefix(f"{folder}/").removeprefix("./") for line in done.stdout.splitlines()]
+
+
+def test_the_demo_shows_what_the_readme_shows() -> None:
+    done = run(NLB, "demo", "--once", "--port", str(free_port()))
+    assert done.returncode == 0, done.stdout
+    printed = {_without_numbers(line) for line in done.stdout.splitlines()}
+    for line in block("demo").splitlines():
+        if line not in {"", "...", "$ nlb demo"}:
+            assert _without_numbers(line.replace("✓", "ok")) in printed, line
+
+
+def _without_numbers(line: str) -> str:
+    """How the requests fall on the servers is not the same each time."""
+    return re.sub(r"server ([ab]) \d+", r"server \1", line)
+
+
+def test_every_command_it_names_is_there() -> None:
+    """Those in blocks are run above; these are in the text."""
+    for words in (("ca", "crl"), ("cert", "list"), ("demo",), ("status",), ("stop",)):
+        assert f"nlb {' '.join(words)}" in README
+        done = run(NLB, *words, "--help")
+        assert done.returncode == 0, done.stdout
 
 
 def test_every_link_leads_to_a_file() -> None:

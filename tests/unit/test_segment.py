@@ -152,7 +152,11 @@ def test_the_longest_directory(create: Callable[[int], Segment]) -> None:
 
 @pytest.mark.parametrize(
     "head",
-    [b"\0" * 16, struct.pack("=8sII", b"nlbsegm\0", segment.VERSION, 1), struct.pack("=8sII", segment.MAGIC, segment.VERSION - 1, 1)],
+    [
+        b"\0" * 16,
+        struct.pack("=8sII", b"nlbsegm\0", segment.VERSION, 1),
+        struct.pack("=8sII", segment.MAGIC, segment.VERSION - 1, 1),
+    ],
     ids=["zero", "magic", "version"],
 )
 def test_what_is_no_segment_is_refused(head: bytes) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support import backends
 from tests.support.backends import Backend
 from tests.support.balancer import Balancer, server_group, tls_listener
 from tests.support.tls_client import TlsClient, client_context
@@ -22,6 +23,30 @@ def backend(use: Callable[[Any], Any]) -> Backend:
     """An echo server."""
     server: Backend = use(Backend())
     return server
+
+
+@pytest.fixture(scope="module")
+def sink(use: Callable[[Any], Any]) -> Backend:
+    """A server that only reads."""
+    server: Backend = use(Backend(backends.sink))
+    return server
+
+
+@pytest.fixture(scope="module")
+def before(balancer_for: Callable[..., Balancer], pki: Pki) -> Callable[..., Balancer]:
+    """`before(web=SERVER, ...)`: a balancer with a listener of each name before that server, client certificates of the root
+    required.
+    """
+
+    def start(**servers: Backend) -> Balancer:
+        return balancer_for(
+            {
+                "listeners": {name: tls_listener(pki.server, ca=pki.root.path, group=name) for name in servers},
+                "server_groups": {name: server_group(server) for name, server in servers.items()},
+            }
+        )
+
+    return start
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,10 @@ delivered too, whether or not both were read at once.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import backends
-from tests.support.backends import Backend
-from tests.support.balancer import Balancer, server_group, tls_listener
 from tests.support.tls_client import TLS13, Forger, TlsClient, client_context
 from tests.support.waiting import wait_until
 
@@ -22,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.support.backends import Backend
+    from tests.support.balancer import Balancer
     from tests.support.certs import Pki
 
 FATAL_HANDSHAKE_FAILURE = b"\x02\x28"
@@ -29,23 +28,9 @@ ALERT = 21
 
 
 @pytest.fixture(scope="module")
-def sink(use: Callable[[Any], Any]) -> Backend:
-    """A server that only reads."""
-    return use(Backend(backends.sink))  # type: ignore[no-any-return]
-
-
-@pytest.fixture(scope="module")
-def balancer(balancer_for: Callable[..., Balancer], backend: Backend, sink: Backend, pki: Pki) -> Balancer:
-    """One listener before an echo, one before the reading server."""
-    return balancer_for(
-        {
-            "listeners": {
-                "web": tls_listener(pki.server, ca=pki.root.path),
-                "sink": tls_listener(pki.server, ca=pki.root.path, group="sink"),
-            },
-            "server_groups": {"app": server_group(backend), "sink": server_group(sink)},
-        }
-    )
+def balancer(before: Callable[..., Balancer], backend: Backend, sink: Backend) -> Balancer:
+    """One listener before an echo, one before a server that only reads."""
+    return before(web=backend, sink=sink)
 
 
 def test_many_small_segments(balancer: Balancer, mutual: ssl.SSLContext) -> None:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.backends import LINGER_RESET, Backend, Seen
-from tests.support.balancer import Balancer, server_group, tls_listener
 from tests.support.tls_client import CLOSE_NOTIFY, TlsClient
 from tests.support.waiting import wait_still
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from tests.support.certs import Pki
+    from tests.support.balancer import Balancer
 
 SIZE = 2 << 20
 LATE = 0.5
@@ -46,14 +45,9 @@ def resetting(use: Callable[[Any], Any]) -> Backend:
 
 
 @pytest.fixture(scope="module")
-def balancer(balancer_for: Callable[..., Balancer], resetting: Backend, pki: Pki) -> Balancer:
+def balancer(before: Callable[..., Balancer], resetting: Backend) -> Balancer:
     """One listener before it."""
-    return balancer_for(
-        {
-            "listeners": {"web": tls_listener(pki.server, ca=pki.root.path)},
-            "server_groups": {"app": server_group(resetting)},
-        }
-    )
+    return before(web=resetting)
 
 
 def test_slow_client_gets_the_answer(balancer: Balancer, resetting: Backend, mutual: ssl.SSLContext) -> None:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import backends
-from tests.support.backends import Backend
-from tests.support.balancer import Balancer, server_group, tls_listener
 from tests.support.tls_client import TLS13, TlsClient, client_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.support.backends import Backend
+    from tests.support.balancer import Balancer
     from tests.support.certs import Pki
 
 CLIENTS = 16
@@ -24,23 +23,9 @@ RECORDS = 60_000
 
 
 @pytest.fixture(scope="module")
-def sink(use: Callable[[Any], Any]) -> Backend:
-    """A server that only reads."""
-    return use(Backend(backends.sink))  # type: ignore[no-any-return]
-
-
-@pytest.fixture(scope="module")
-def balancer(balancer_for: Callable[..., Balancer], sink: Backend, backend: Backend, pki: Pki) -> Balancer:
-    """One listener before an echo for the neighbour, one before a server that only reads."""
-    return balancer_for(
-        {
-            "listeners": {
-                "web": tls_listener(pki.server, ca=pki.root.path),
-                "sink": tls_listener(pki.server, ca=pki.root.path, group="sink"),
-            },
-            "server_groups": {"app": server_group(backend), "sink": server_group(sink)},
-        }
-    )
+def balancer(before: Callable[..., Balancer], backend: Backend, sink: Backend) -> Balancer:
+    """One listener before an echo, one before a server that only reads."""
+    return before(web=backend, sink=sink)
 
 
 def records(client: TlsClient) -> bytes:

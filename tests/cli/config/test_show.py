@@ -18,6 +18,17 @@ def test_show_fills_in_defaults_and_shows_no_key(tmp_path: Path, pki: Pki) -> No
     assert (result.returncode, result.stderr) == (0, "")
     shown = tomllib.loads(result.stdout)
     assert shown["listeners"]["web"]["idle_timeout"] == "900s"
+    assert shown["node"]["workers"] == "auto"
+    assert Path(shown["node"]["control_socket"]).name == "nlb.sock"
+    assert shown["server_groups"]["app"]["health_check"] == {
+        "enabled": True,
+        "type": "TCP",
+        "interval": "5s",
+        "connect_timeout": "5s",
+        "healthy_threshold": 2,
+        "unhealthy_threshold": 2,
+        "port": 0,
+    }
     assert shown["listeners"]["web"]["certificates"][0]["private_key"] == str(tmp_path / "certs/server.key")
     assert "PRIVATE KEY" not in result.stdout
     again = nlb("config", "show", "--json", cwd=tmp_path)

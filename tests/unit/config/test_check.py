@@ -70,6 +70,25 @@ def test_nothing_to_say(tmp_path: Path) -> None:
             ],
         ),
         (
+            LISTENER
+            + '[listeners.web.client_auth]\nca = "root.crt"\ncrl = "root.crl"\nmode = "off"\non_crl_overdue = "accept"\n'
+            + GROUP,
+            [
+                (
+                    '6:6: warning: listeners.web.client_auth.ca: has no effect while mode = "off" '
+                    '(mode = "required" turns it on)'
+                ),
+                (
+                    '7:7: warning: listeners.web.client_auth.crl: has no effect while mode = "off" '
+                    '(mode = "required" turns it on)'
+                ),
+            ],
+        ),
+        (
+            LISTENER + 'client_auth = { mode = "required", ca = "root.crt", on_crl_overdue = "accept" }\n' + GROUP,
+            ["5:70: warning: listeners.web.client_auth.on_crl_overdue: has no effect without `crl`"],
+        ),
+        (
             LISTENER + "[server_groups.app]\nservers = []\n",
             ['5:16: error: server_groups.app: has no servers (as in servers = [{ address = "10.0.0.1:80" }])'],
         ),
@@ -91,7 +110,7 @@ def test_nothing_to_say(tmp_path: Path) -> None:
             ],
         ),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_findings(tmp_path: Path, text: str, expected: list[str]) -> None:
     assert checked(tmp_path, text) == expected

@@ -62,7 +62,7 @@ def test_every_finding_in_one_run(tmp_path: Path) -> None:
     text = """\
     # é
     title = "x"
-    node = { nam = "a", workers = 3, "drain_timeout" = true }
+    node = { nam = "a", workers = 0, "drain_timeout" = true }
     [log]
     level = "inof"
     [listeners.web]
@@ -75,6 +75,7 @@ def test_every_finding_in_one_run(tmp_path: Path) -> None:
     [server_groups.app]
     scheduler = "WLC"
     servers = [{ address = "10.0.0.1:80", weight = 101 }, 5, { address = "app:80" }]
+    health_check = { type = "HTTP", url = "/", interval = "0.5s", port = "http", tyme = 1 }
     [server_groups]
     "b c" = {}
     other = 7
@@ -83,7 +84,7 @@ def test_every_finding_in_one_run(tmp_path: Path) -> None:
     assert lines(loaded) == [
         "2:1: error: title: unknown key",
         '3:10: error: node.nam: unknown key (did you mean "name"?)',
-        "3:21: error: node.workers: not built yet in nlb 0.1.0",
+        "3:31: error: node.workers: 0 is out of range: 1 to 256 processes",
         '3:52: error: node.drain_timeout: expected a duration, for example drain_timeout = "300s"; got true',
         '5:9: error: log.level: expected one of "debug", "info", "warning", "error"; got "inof" (did you mean "info"?)',
         '6:12: error: listeners.web.server_group: missing; expected the name of a server group, for example server_group = "app"',
@@ -117,10 +118,12 @@ def test_every_finding_in_one_run(tmp_path: Path) -> None:
             "name resolution is not built yet in nlb 0.1.0"
         ),
         (
-            '17:1: error: server_groups."b c": a name has 1 to 63 letters, digits, dots, underscores and hyphens, '
+            '18:1: error: server_groups."b c": a name has 1 to 63 letters, digits, dots, underscores and hyphens, '
             "and begins with a letter or digit"
         ),
-        "18:9: error: server_groups.other: expected a table: [server_groups.other]; got the number 7",
+        '16:25: error: server_groups.app.health_check.type: "HTTP" is not built yet in nlb 0.1.0; expected "TCP"',
+        "16:33: error: server_groups.app.health_check.url: not built yet in nlb 0.1.0",
+        "19:9: error: server_groups.other: expected a table: [server_groups.other]; got the number 7",
     ]
     assert loaded.config is None
     assert loaded.partial is not None
@@ -218,6 +221,10 @@ ANY = st.recursive(
                     "certificates",
                     "certificate",
                     "client_auth",
+                    "health_check",
+                    "workers",
+                    "control_socket",
+                    "interval",
                     "ca",
                     "mode",
                     "servers",

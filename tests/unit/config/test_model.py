@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from nlbcore.address import Endpoint
-from nlbcore.config.model import Config, Listener, Log, Server
-from nlbcore.config.values import format_seconds
+from nlbcore.config.model import Config, HealthCheck, Listener, Log, Node, Server
+from nlbcore.config.values import default_control_socket, format_seconds
 
 LISTENER = {"bind": "127.0.0.1:443", "server_group": "app"}
 
@@ -33,6 +33,7 @@ def test_defaults_are_those_of_the_interface() -> None:
     config = Config.model_validate({})
     assert config.node.name == socket.gethostname()
     assert (config.node.shutdown_delay, config.node.drain_timeout) == (0.0, 300.0)
+    assert (config.node.workers, config.node.control_socket) == ("auto", default_control_socket())
     assert (config.log.level, config.log.file, config.log.access) == ("info", "stderr", "stdout")
     one = listener()
     assert one.bind == (Endpoint("127.0.0.1", 443),)
@@ -49,6 +50,9 @@ def test_defaults_are_those_of_the_interface() -> None:
         "app"
     ]
     assert (group.scheduler, group.connect_timeout) == ("wrr", 5.0)
+    check = group.health_check
+    assert (check.enabled, check.type, check.interval, check.connect_timeout, check.port) == (True, "TCP", 5.0, 5.0, 0)
+    assert (check.healthy_threshold, check.unhealthy_threshold) == (2, 2)
     assert group.servers == (Server(address=Endpoint("10.0.0.1", 80), name="10.0.0.1:80", weight=100),)
 
 
@@ -97,6 +101,56 @@ def test_ranges(key: str, low: int, high: int) -> None:
         assert getattr(listener(**{key: good}), key) == good
     for bad in (low - 1, high + 1):
         assert problem(Listener, **LISTENER, **{key: bad})["loc"] == (key,)
+
+
+@pytest.mark.parametrize(
+    ("key", "low", "high"),
+    [
+        ("interval", 1, 50),
+        ("connect_timeout", 1, 300),
+        ("healthy_threshold", 2, 10),
+        ("unhealthy_threshold", 2, 10),
+        ("port", 0, 65535),
+    ],
+)
+def test_ranges_of_health_checks(key: str, low: int, high: int) -> None:
+    for good in (low, high):
+        assert getattr(HealthCheck.model_validate({key: good}), key) == good
+    for bad in (low - 1, high + 1):
+        assert problem(HealthCheck, **{key: bad})["loc"] == (key,)
+
+
+@pytest.mark.parametrize(("key", "value"), [("type", "HTTP"), ("type", "tcp"), ("enabled", 0), ("port", "80")])
+def test_health_checks_as_they_are_not(key: str, value: object) -> None:
+    assert problem(HealthCheck, **{key: value})["loc"] == (key,)
+
+
+@pytest.mark.parametrize("good", ["auto", 1, 256])
+def test_workers(good: object) -> None:
+    assert Node.model_validate({"workers": good}).workers == good
+
+
+@pytest.mark.parametrize(
+    ("bad", "kind", "message"),
+    [
+        (0, "bad_value", "0 is out of range: 1 to 256 processes"),
+        (257, "bad_value", "257 is out of range: 1 to 256 processes"),
+        (-1, "bad_value", "-1 is out of range: 1 to 256 processes"),
+        ("Auto", "bad_value", '"Auto" is neither "auto" nor a number'),
+        ("4", "bad_value", '"4" is neither "auto" nor a number'),
+        (True, "wrong_type", ""),
+        (2.0, "wrong_type", ""),
+    ],
+)
+def test_not_so_many_workers(bad: object, kind: str, message: str) -> None:
+    error = problem(Node, workers=bad)
+    assert (error["type"], error["msg"]) == (kind, message)
+
+
+def test_the_control_socket_is_relative_to_the_file() -> None:
+    node = Node.model_validate({"control_socket": "run/nlb.sock"}, context={"base": Path("/etc/nlb")})
+    assert node.control_socket == Path("/etc/nlb/run/nlb.sock")
+    assert problem(Node, control_socket="")["loc"] == ("control_socket",)
 
 
 @pytest.mark.parametrize(
@@ -165,19 +219,23 @@ def test_schedulers_ignore_case() -> None:
     assert Config.model_validate({"server_groups": {"a": {"scheduler": "Wrr"}}}).server_groups["a"].scheduler == "wrr"
 
 
+def test_revocation_lists() -> None:
+    auth = Listener.model_validate({**LISTENER, "client_auth": {"crl": "a.crl"}}).client_auth
+    assert [path.name for path in auth.crl] == ["a.crl"]
+    assert (auth.crl_scope, auth.on_crl_overdue) == ("leaf", "refuse")
+    assert Listener.model_validate({**LISTENER, "client_auth": {"crl": []}}).client_auth.crl == ()
+    with pytest.raises(ValidationError):
+        Listener.model_validate({**LISTENER, "client_auth": {"crl_scope": "chain"}})
+
+
 NOT_BUILT = [
     ((), "security_policies"),
-    (("node",), "workers"),
-    (("node",), "control_socket"),
     (("node",), "admin"),
     (("node",), "user"),
     (("listeners", "web"), "proxy_protocol"),
     (("listeners", "web"), "proxy_protocol_tls"),
     (("listeners", "web"), "accept_proxy_protocol_from"),
     (("listeners", "web"), "max_connection_age"),
-    (("listeners", "web", "client_auth"), "crl"),
-    (("listeners", "web", "client_auth"), "crl_scope"),
-    (("listeners", "web", "client_auth"), "on_crl_overdue"),
     (("listeners", "web", "client_auth"), "strict"),
     (("listeners", "web", "client_auth"), "allow"),
     (("listeners", "web", "client_auth"), "deny"),
@@ -185,7 +243,11 @@ NOT_BUILT = [
     (("listeners", "web", "client_auth"), "on_expired"),
     (("server_groups", "app"), "connection_drain"),
     (("server_groups", "app"), "connection_drain_timeout"),
-    (("server_groups", "app"), "health_check"),
+    (("server_groups", "app", "health_check"), "domain"),
+    (("server_groups", "app", "health_check"), "url"),
+    (("server_groups", "app", "health_check"), "method"),
+    (("server_groups", "app", "health_check"), "http_code"),
+    (("server_groups", "app", "health_check"), "http_version"),
     (("server_groups", "app", "servers", 0), "max_connections"),
     (("server_groups", "app", "servers", 0), "backup"),
 ]
@@ -196,7 +258,7 @@ def test_what_is_not_built_is_refused(table: tuple[str | int, ...], key: str) ->
     document: dict[str, Any] = {
         "node": {},
         "listeners": {"web": {**LISTENER, "client_auth": {}}},
-        "server_groups": {"app": {"servers": [{"address": "10.0.0.1:80"}]}},
+        "server_groups": {"app": {"servers": [{"address": "10.0.0.1:80"}], "health_check": {}}},
     }
     place: Any = document
     for part in table:

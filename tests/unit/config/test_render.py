@@ -43,10 +43,14 @@ def test_the_sample_shows_every_option_with_its_default(tmp_path: Path) -> None:
     plain = loaded_config(tmp_path, text)
     for item in all_options(Config):
         assert f"\n{item.key} = " in everything
-    given = {"name", "alpn_policy"}
+    given = {"name", "alpn_policy", "control_socket"}
     listener, default = config.listeners["web"], plain.listeners["web"]
-    assert listener.model_copy(update={"alpn_policy": None}) == default
+    auth = listener.client_auth.model_copy(update={"crl": ()})
+    assert listener.model_copy(update={"alpn_policy": None, "client_auth": auth}) == default
     assert config.log == plain.log
+    assert config.server_groups["app"].health_check == plain.server_groups["app"].health_check
+    assert "\n[node]\n" in everything
+    assert "\n[server_groups.app.health_check]\n" in everything
     assert config.node.model_dump(exclude=given) == plain.node.model_dump(exclude=given)
 
 
@@ -92,6 +96,33 @@ def test_the_schema_refuses_what_the_model_refuses(key: str, value: object) -> N
     document = tomllib.loads(sample())
     document["listeners"]["web"][key] = value
     assert validate(document).startswith("$.listeners.web")
+
+
+@pytest.mark.parametrize(
+    ("place", "good", "bad"),
+    [
+        (("node", "workers"), (1, 256, "auto"), (0, 257, "many", 1.5)),
+        (("node", "control_socket"), ("run/nlb.sock",), ("", 1)),
+        (("server_groups", "app", "health_check", "interval"), ("1s", 50), (0, 51, "x")),
+        (("server_groups", "app", "health_check", "healthy_threshold"), (2, 10), (1, 11, "2")),
+        (("server_groups", "app", "health_check", "port"), (0, 65535), (-1, 65536)),
+        (("server_groups", "app", "health_check", "type"), ("TCP",), ("HTTP",)),
+        (("server_groups", "app", "health_check", "url"), (), ("/",)),
+    ],
+    ids=["workers", "control_socket", "interval", "threshold", "port", "type", "url"],
+)
+def test_the_schema_of_processes_and_health_checks(
+    place: tuple[str, ...], good: tuple[object, ...], bad: tuple[object, ...]
+) -> None:
+    for values, expected in ((good, ""), (bad, "$." + ".".join(place[:-1]))):
+        for value in values:
+            document = tomllib.loads(sample())
+            table = document
+            for part in place[:-1]:
+                table = table.setdefault(part, {})
+            table[place[-1]] = value
+            found = validate(document)
+            assert found.startswith(expected) if expected else found == "", value
 
 
 def test_every_option_has_its_help_in_the_schema() -> None:

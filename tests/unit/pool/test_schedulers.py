@@ -138,9 +138,9 @@ def test_every_mixture_of_verdicts(judge: Callable[..., None], scheduler: Litera
         judge(*states)
         usable = {row for row, state in enumerate(states) if state in (INITIAL, AVAILABLE, UNAVAILABLE)}
         unhealthy = {row for row, state in enumerate(states) if state == UNHEALTHY}
-        assert {group([5, 1, 1], scheduler).choose(tried) for tried in ((), (0,), (1,), (2,), (0, 1), (1, 2), (0, 2))} - {
-            None
-        } == (usable or unhealthy), [STATES[state] for state in states]
+        assert {
+            group([5, 1, 1], scheduler).choose(tried) for tried in ((), (0,), (1,), (2,), (0, 1), (1, 2), (0, 2))
+        } - {None} == (usable or unhealthy), [STATES[state] for state in states]
 
 
 def test_shares_among_those_left(judge: Callable[..., None]) -> None:

@@ -24,7 +24,8 @@ def ends() -> Iterator[tuple[Channel, Channel]]:
 def test_both_directions_in_order(ends: tuple[Channel, Channel]) -> None:
     for here, there in (ends, ends[::-1]):
         messages = [
-            Message(command, number, f"r{number}", slot=255 - number) for number, command in enumerate(get_args(Command))
+            Message(command, number, f"r{number}", slot=255 - number)
+            for number, command in enumerate(get_args(Command))
         ]
         for message in messages:
             assert here.send(message)

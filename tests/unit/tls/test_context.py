@@ -28,6 +28,8 @@ from nlbcore.tls import context as module
 from nlbcore.tls.context import SETTINGS, Front, Settings, apply, blank, certificate_contexts, context_address, settings
 from nlbcore.tls.material import ListenerMaterial, ServerCertificate
 from nlbcore.tls.policy import POLICIES
+from tests.support import handshake
+from tests.support.handshake import Shaken
 
 _lib, _ffi = _openssl.lib, _openssl.ffi
 REQUIRED = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
@@ -98,45 +100,9 @@ def client_context(version: int, *certificates: Any, alpn: Iterable[bytes] = (),
     return context
 
 
-@dataclass
-class Shaken:
-    """Both ends after a handshake; `accepted` by the server."""
-
-    server: Any
-    client: Any
-    accepted: bool
-
-    @property
-    def resumed(self) -> bool:
-        return bool(_lib.SSL_session_reused(self.server._ssl) == 1)
-
-
-def shake(front: SSL.Context, client: SSL.Context, name: bytes = b"b.example", session: Any = None) -> Shaken:
-    """A handshake in memory, with what the server sends behind it."""
-    ends: list[Any] = [SSL.Connection(front), SSL.Connection(client)]
-    ends[0].set_accept_state()
-    ends[1].set_connect_state()
-    ends[1].set_tlsext_host_name(name)
-    if session is not None:
-        ends[1].set_session(session)
-    done = [False, False]
-    for _ in range(6):
-        for number, (here, there) in enumerate((ends, ends[::-1])):
-            with contextlib.suppress(SSL.WantReadError):
-                try:
-                    here.do_handshake()
-                    done[number] = True
-                except SSL.Error as error:
-                    if isinstance(error, SSL.WantReadError):
-                        raise
-            with contextlib.suppress(SSL.WantReadError):
-                there.bio_write(here.bio_read(1 << 20))
-    if all(done):
-        with contextlib.suppress(SSL.Error):  # tickets; or nothing
-            ends[1].recv(1)
-    for end in ends:
-        end.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)  # else its session would not be resumed
-    return Shaken(ends[0], ends[1], done[0])
+def shake(front: SSL.Context, client: SSL.Context, session: Any = None) -> Shaken:
+    """For a name that the second certificate covers."""
+    return handshake.shake(front, client, b"b.example", session)
 
 
 def switching(front: SSL.Context, second: SSL.Context) -> SSL.Context:

@@ -1,0 +1,9 @@
+import mmap
+from typing import Self, final
+
+@final
+class Table:
+    def __new__(cls, buffer: bytes | memoryview | mmap.mmap) -> Self: ...
+
+def authority(der: bytes) -> tuple[bytes, bytes]: ...
+def collect(der: bytes) -> bytes: ...

@@ -1,0 +1,356 @@
+"""Revocation lists: read, checked and compiled into the one table that the engine searches.
+
+OpenSSL is not given the lists: it would verify each one's signature in every handshake (51 ms with a million entries).
+All that can be known of a list is known when it is loaded - who signed it, what it covers, which one of two is newer -
+but not whether it is overdue: that is compared in every handshake, so that a list becomes overdue without a reload.
+
+A list counts for the CA of `ca` that signed it, recognised by name *and* key. What is not a complete list of all
+certificates of one CA is refused: indirect lists (other issuers' certificates), delta lists (changes only), and lists
+that an issuing distribution point limits to some certificates or reasons.
+
+The table, drawn at the top of ``engine/revoked.pyx``, has one entry for each CA of the listener, with or without a list:
+
+    header | entry of CA 1 | entry of CA 2 | ... | names, keys and key identifiers | records of CA 1 | records of CA 2 ...
+
+It contains no pointer, so that one copy of it can serve all workers.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import re
+import string
+import struct
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from nlbcore.engine.revoked import authority, collect
+from nlbcore.tls.pem import BadFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPublicKeyTypes
+
+    from nlbcore.config.finding import Severity
+
+    Remark = tuple[int | None, Severity, str, str]  # number of the file, severity, sentence, hint
+
+MAGIC = b"NLB-CRLs"
+VERSION = 1
+NEVER = 2**63 - 1
+SERIAL = 20
+_HEADER = struct.Struct("=8sIIQQ")
+_ENTRY = struct.Struct("=qQIIQQQIIII")
+
+_HARMLESS = (
+    x509.AuthorityKeyIdentifier,
+    x509.CRLNumber,
+    x509.IssuerAlternativeName,
+    x509.AuthorityInformationAccess,
+    x509.IssuingDistributionPoint,  # looked into
+)
+"""Extensions that may be critical."""
+
+_BLANKS = re.compile("[ \t\n\v\f\r]+")
+_SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file with lists: `read` gives the DER of each, or raises BadFile."""
+
+    name: Path
+    read: Callable[[], list[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationList:
+    """One list that has been checked.
+
+    Attributes:
+        label: how findings call it.
+        file: the number of its file.
+        issuer: the index of its CA in `authorities_of()`.
+        number: its cRLNumber; None in version 1.
+        this_update: when it was issued.
+        next_update: when it becomes overdue; None for never.
+        digest: SHA-256 of the list.
+        records: the revoked serial numbers as `engine.revoked.collect` gives them.
+    """
+
+    label: str
+    file: int
+    issuer: int
+    number: int | None
+    this_update: datetime.datetime
+    next_update: datetime.datetime | None
+    digest: bytes
+    records: bytes = field(repr=False)
+
+    @property
+    def age(self) -> tuple[int, datetime.datetime]:
+        """What says which of two lists is newer."""
+        return -1 if self.number is None else self.number, self.this_update
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """A CA of the listener; two certificates with one name and one key are one CA.
+
+    Attributes:
+        name: `canonical` of its subject.
+        subject: DER.
+        key: SubjectPublicKeyInfo, DER.
+        key_id: its subject key identifier; empty when it has none, or several.
+        may_sign: whether its key usage allows it to sign lists.
+        public_key: to verify lists with.
+        text: its subject for people.
+    """
+
+    name: tuple[object, ...]
+    subject: bytes
+    key: bytes
+    key_id: bytes
+    may_sign: bool
+    public_key: CertificateIssuerPublicKeyTypes
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Revocations:
+    """`table` is None if there is an error among the remarks."""
+
+    table: bytes | None = field(repr=False)
+    remarks: tuple[Remark, ...]
+
+
+def compile_lists(
+    sources: Sequence[Source],
+    certificates: Iterable[x509.Certificate],
+    now: datetime.datetime,
+    *,
+    overdue_accepted: bool,
+) -> Revocations:
+    """Read and check all lists of a listener, and compile those that count.
+
+    Args:
+        sources: the files in the order of the configuration.
+        certificates: the listener's `ca`.
+        now: UTC.
+        overdue_accepted: only for the wording of findings.
+    """
+    authorities = authorities_of(certificates)
+    remarks: list[Remark] = []
+    lists: list[RevocationList] = []
+    for file, source in enumerate(sources):
+        try:
+            found = source.read()
+        except BadFile as error:
+            remarks.append((file, "error", f"{source.name}: {error}", error.hint))
+            continue
+        for number, der in enumerate(found, 1):
+            label = f"list {number} of {source.name}" if len(found) > 1 else str(source.name)
+            try:
+                lists.append(_check(der, label, file, authorities, now))
+            except BadFile as error:
+                remarks.append((file, "error", f"{label}: {error}", error.hint))
+    chosen = list(_choose(lists, remarks))
+    remarks += _dates(chosen, now, overdue_accepted=overdue_accepted)
+    failed = any(severity == "error" for _, severity, _, _ in remarks)
+    if not failed:
+        with_list = {one.issuer for one in chosen}
+        remarks += [
+            (None, "warning", f"there is no list of {one.text}: its clients are refused (crl_missing)", "")
+            for index, one in enumerate(authorities)
+            if index not in with_list
+        ]
+    return Revocations(None if failed else compile_table(chosen, authorities), tuple(remarks))
+
+
+def compile_table(lists: Iterable[RevocationList], authorities: Sequence[Authority]) -> bytes:
+    """The table of at most one list for each CA; see the top."""
+    by_issuer = {one.issuer: one for one in lists}
+    entries, texts, records = [], [], []
+    at = _HEADER.size + len(authorities) * _ENTRY.size
+    text_size = sum(len(one.subject) + len(one.key) + len(one.key_id) for one in authorities)
+    records_at = at + text_size
+    for index, issuer in enumerate(authorities):
+        one = by_issuer.get(index)
+        places = (at, at + len(issuer.subject), at + len(issuer.subject) + len(issuer.key))
+        sizes = (len(issuer.subject), len(issuer.key), len(issuer.key_id))
+        due = NEVER if one is None or one.next_update is None else int(one.next_update.timestamp())
+        mine = b"" if one is None else one.records
+        entries.append(_ENTRY.pack(due, records_at, len(mine) // SERIAL, one is not None, *places, *sizes, 0))
+        texts += [issuer.subject, issuer.key, issuer.key_id]
+        records.append(mine)
+        at += sum(sizes)
+        records_at += len(mine)
+    header = _HEADER.pack(MAGIC, VERSION, len(authorities), records_at, 0)
+    return b"".join([header, *entries, *texts, *records])
+
+
+def authorities_of(certificates: Iterable[x509.Certificate]) -> list[Authority]:
+    """The CAs of these certificates, each once: a renewed certificate of one is the same CA."""
+    found: dict[tuple[object, ...], Authority] = {}
+    for certificate in certificates:
+        subject, key = authority(certificate.public_bytes(Encoding.DER))
+        made = Authority(
+            name=canonical(certificate.subject),
+            subject=subject,
+            key=key,
+            key_id=_key_id(certificate),
+            may_sign=_may_sign(certificate),
+            public_key=certificate.public_key(),  # type: ignore[arg-type]
+            text=certificate.subject.rfc4514_string() or "the CA without a name",
+        )
+        same = found.get((made.name, made.key))
+        if same is not None:
+            made = Authority(
+                same.name,
+                same.subject,
+                same.key,
+                same.key_id if same.key_id == made.key_id else b"",
+                same.may_sign or made.may_sign,
+                same.public_key,
+                same.text,
+            )
+        found[made.name, made.key] = made
+    return list(found.values())
+
+
+def canonical(name: x509.Name) -> tuple[object, ...]:
+    """A name such that two are equal when OpenSSL takes them for one: without case and superfluous blanks (RFC 5280, 7.1)."""
+
+    def value(attribute: x509.NameAttribute[str | bytes]) -> str | bytes:
+        text = attribute.value
+        return text if isinstance(text, bytes) else _BLANKS.sub(" ", text.translate(_SMALL)).strip(" ")
+
+    return tuple(tuple((pair.oid.dotted_string, value(pair)) for pair in rdn) for rdn in name.rdns)
+
+
+def _check(
+    der: bytes, label: str, file: int, authorities: Sequence[Authority], now: datetime.datetime
+) -> RevocationList:
+    """One list: everything about it that does not depend on other lists.
+
+    Raises:
+        BadFile: it cannot be used.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            crl = x509.load_der_x509_crl(der)
+            extensions = list(crl.extensions)
+            issuer, this_update, next_update = crl.issuer, crl.last_update_utc, crl.next_update_utc
+        except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension):
+            raise BadFile("the revocation list is damaged or of a kind that cannot be read") from None
+    for extension in extensions:
+        _permit(extension)
+    index = _signer(crl, issuer, authorities)
+    if this_update > now:
+        raise BadFile(f"its thisUpdate is in the future: {_moment(this_update)}", "is the clock right?")
+    try:
+        records = collect(der)
+    except ValueError as error:
+        raise BadFile(str(error)) from None
+    number = next((one.value.crl_number for one in extensions if isinstance(one.value, x509.CRLNumber)), None)
+    return RevocationList(label, file, index, number, this_update, next_update, hashlib.sha256(der).digest(), records)
+
+
+def _permit(extension: x509.Extension[x509.ExtensionType]) -> None:
+    """Refuse what makes a list other than complete, and what nobody here understands."""
+    value = extension.value
+    if isinstance(value, x509.DeltaCRLIndicator):
+        raise BadFile("it is a delta list: only the changes since another one", "give the complete list")
+    if isinstance(value, x509.IssuingDistributionPoint):
+        # only_contains_user_certs is no limit here: a CA's certificate is never a client's.
+        if value.indirect_crl:
+            raise BadFile("it is an indirect list: its certificates may be other issuers'")
+        if value.only_contains_ca_certs or value.only_contains_attribute_certs:
+            raise BadFile("it covers no client certificates: its distribution point excludes them")
+        if value.only_some_reasons:
+            raise BadFile("it covers some reasons for revocation only", "give the complete list")
+        if value.full_name or value.relative_name:
+            raise BadFile("it covers the certificates of one distribution point only", "give the complete list")
+    elif extension.critical and not isinstance(value, _HARMLESS):
+        raise BadFile(f"it has a critical extension that is not known: {extension.oid.dotted_string}")
+
+
+def _signer(crl: x509.CertificateRevocationList, issuer: x509.Name, authorities: Sequence[Authority]) -> int:
+    """The index of the CA that has signed the list.
+
+    Raises:
+        BadFile: none of them has, or it may not.
+    """
+    text = issuer.rfc4514_string() or "a CA without a name"
+    name = canonical(issuer)
+    named = [index for index, one in enumerate(authorities) if one.name == name]
+    if not named:
+        raise BadFile(f"it is the list of {text}, which is no CA of `ca`", "add that CA's certificate to `ca`")
+    for index in named:
+        try:
+            signed = crl.is_signature_valid(authorities[index].public_key)
+        except (UnsupportedAlgorithm, TypeError, ValueError):
+            signed = False
+        if signed:
+            if not authorities[index].may_sign:
+                raise BadFile(f"{text} may not sign revocation lists: its key usage lacks cRLSign")
+            return index
+    raise BadFile(
+        f"its signature is not that of {text} in `ca`",
+        "it is damaged, or the list of another CA with that name: add its certificate to `ca`",
+    )
+
+
+def _choose(lists: Iterable[RevocationList], remarks: list[Remark]) -> Iterator[RevocationList]:
+    """Of each CA's lists the newest one; what is wrong with the others goes to `remarks`."""
+    by_issuer: dict[int, RevocationList] = {}
+    for one in lists:
+        other = by_issuer.setdefault(one.issuer, one)
+        if other.digest == one.digest:
+            continue
+        older, newer = sorted((other, one), key=lambda item: item.age)
+        if one.number == other.number and (one.number is not None or one.this_update == other.this_update):
+            text = f"{one.label}: differs from {other.label}, but both are number {one.number}"
+            if one.number is None:
+                text = f"{one.label}: differs from {other.label}, but both are without a number and of the same time"
+            remarks.append((one.file, "error", text, "keep the one that the CA says is in force"))
+        else:
+            remarks.append((older.file, "warning", f"{older.label}: {newer.label} is newer, so it is not used", ""))
+        by_issuer[one.issuer] = newer
+    yield from by_issuer.values()
+
+
+def _dates(lists: Iterable[RevocationList], now: datetime.datetime, *, overdue_accepted: bool) -> Iterator[Remark]:
+    for one in lists:
+        if one.next_update is None:
+            yield one.file, "warning", f"{one.label}: it has no nextUpdate, so it never becomes overdue", ""
+        elif one.next_update < now:
+            does = "it is used all the same" if overdue_accepted else "its CA's clients are refused (crl_overdue)"
+            yield one.file, "warning", f"{one.label}: overdue since {_moment(one.next_update)}: {does}", ""
+
+
+def _key_id(certificate: x509.Certificate) -> bytes:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+    except x509.ExtensionNotFound:
+        return b""
+
+
+def _may_sign(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.KeyUsage).value.crl_sign
+    except x509.ExtensionNotFound:
+        return True
+
+
+def _moment(moment: datetime.datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M UTC")
