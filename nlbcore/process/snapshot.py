@@ -3,12 +3,12 @@
 Configuration and material, keys included, travel from the checker to the supervisor and on to the workers as a sealed
 memfd; workers never read files. The rows say where in the segment each listener and server is counted.
 
-    8 bytes     number of buffers + 1
-    8 bytes     size, for the pickle and for each buffer
-    the pickle, then the buffers, each at a multiple of ALIGN
+    8 bytes             number of parts
+    8 + 8 bytes each    where the part begins and how long it is: first the pickle, then its buffers
+    the parts, each at a multiple of ALIGN, each once
 
-What is large and only looked into (revocation tables) is a `Mapped`: pickled out of band (PEP 574), so that all workers
-read one and the same memory, that of the memfd.
+What is large and only looked into (revocation tables) is pickled out of band (PEP 574), so that all workers read one and
+the same memory, that of the memfd.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from nlbcore.tls.material import Material
 
 ALIGN = 64
+_COUNT = struct.Struct("=Q")
+_PLACE = struct.Struct("=QQ")
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -72,11 +74,18 @@ class Snapshot:
         buffers: list[pickle.PickleBuffer] = []
         text = pickle.dumps(self, pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append)
         parts = [memoryview(text), *(buffer.raw() for buffer in buffers)]
+        places: dict[int, int] = {}  # by the object that holds the bytes: several listeners may have one table
+        end = _COUNT.size + len(parts) * _PLACE.size
         with os.fdopen(os.dup(fd), "wb") as out:
-            out.write(struct.pack(f"={len(parts) + 1}Q", len(parts), *(len(part) for part in parts)))
-            for part in parts:
-                out.seek(_aligned(out.tell()))
-                out.write(part)
+            out.write(_COUNT.pack(len(parts)))
+            for number, part in enumerate(parts):
+                start = places.setdefault(id(part.obj), _aligned(end))
+                out.seek(_COUNT.size + number * _PLACE.size)
+                out.write(_PLACE.pack(start, len(part)))
+                if start >= end:
+                    out.seek(start)
+                    out.write(part)
+                    end = start + len(part)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
         return fd
 
@@ -90,13 +99,9 @@ class Snapshot:
         if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS != _SEALS:
             raise ValueError("the snapshot is not sealed")
         mapped = memoryview(mmap.mmap(fd, 0, mmap.MAP_SHARED, mmap.PROT_READ))
-        (count,) = struct.unpack_from("=Q", mapped)
-        at = (count + 1) * 8
-        parts = []
-        for size in struct.unpack_from(f"={count}Q", mapped, 8):
-            at = _aligned(at)
-            parts.append(mapped[at : at + size])
-            at += size
+        (count,) = _COUNT.unpack_from(mapped)
+        places = _PLACE.iter_unpack(mapped[_COUNT.size : _COUNT.size + count * _PLACE.size])
+        parts = [mapped[start : start + size] for start, size in places]
         snapshot = pickle.loads(parts[0], buffers=parts[1:])  # noqa: S301 - see above
         if not isinstance(snapshot, Snapshot):
             raise TypeError("not a snapshot")

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import setproctitle
 
 from nlbcore import __version__
-from nlbcore.control.handlers import CertificateView, View, WorkerView, by_verb, status
+from nlbcore.control.handlers import CertificateView, CrlView, View, WorkerView, by_verb, status
 from nlbcore.control.server import ControlServer
 from nlbcore.errors import EXIT_FAILED, EXIT_PERMISSION, ConfigError, StartError
 from nlbcore.observe.log import EventLog, open_target
@@ -295,7 +295,11 @@ class Supervisor:
                 for name, material in self.snapshot.material.listeners.items()
                 for one in material.certificates
             ),
-            crls=(),
+            crls=tuple(
+                CrlView(name, one.issuer, one.next_update)
+                for name, material in self.snapshot.material.listeners.items()
+                for one in material.lists
+            ),
         )
 
     # -- end ----------------------------------------------------------------------------------------------------------

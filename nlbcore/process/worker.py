@@ -248,7 +248,7 @@ class Worker:
         )
 
 
-def _table(revocations: bytes | None) -> Table | None:
+def _table(revocations: bytes | memoryview | None) -> Table | None:
     return None if revocations is None else Table(revocations)
 
 

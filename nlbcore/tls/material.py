@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import pickle
 import shlex
 import stat
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from nlbcore.config.finding import Finding, KeyPath, Severity, in_order, key_tex
 from nlbcore.tls import pem
 from nlbcore.tls.pem import BadFile
 from nlbcore.tls.policy import POLICIES
-from nlbcore.tls.revocation import Revocations, Source, compile_lists
+from nlbcore.tls.revocation import InForce, Revocations, Source, compile_lists
 from nlbcore.tls.x509rules import authority_remarks, chain_remarks, dns_names, key_type, server_remarks
 
 if TYPE_CHECKING:
@@ -77,11 +78,18 @@ class ListenerMaterial:
         certificates: in the order of the file, the first is the default.
         ca: DER, each once, in the order of the files.
         revocations: the compiled table of the revocation lists (see `engine.revoked`); None without `crl`.
+        lists: the revocation lists in it.
     """
 
     certificates: tuple[ServerCertificate, ...] = ()
     ca: tuple[bytes, ...] = field(default=(), repr=False)
-    revocations: bytes | None = field(default=None, repr=False)
+    revocations: bytes | memoryview | None = field(default=None, repr=False)
+    lists: tuple[InForce, ...] = ()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """The table may be pickled out of band (PEP 574), so that processes share it instead of having copies."""
+        table = None if self.revocations is None else pickle.PickleBuffer(self.revocations)
+        return ListenerMaterial, (self.certificates, self.ca, table, self.lists)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +144,13 @@ class _Reader:
             for index, name in enumerate(listener.client_auth.ca):
                 where: KeyPath = (*path, "client_auth", "ca", *((index,) if several else ()))
                 authorities.update(dict.fromkeys(self._authorities(name, where)))
-        revocations = self._revocations(listener.client_auth, tuple(authorities), (*path, "client_auth", "crl"))
-        return ListenerMaterial(tuple(certificates), tuple(authorities), revocations)
+        lists = self._revocations(listener.client_auth, tuple(authorities), (*path, "client_auth", "crl"))
+        return ListenerMaterial(tuple(certificates), tuple(authorities), lists.table, lists.in_force)
 
-    def _revocations(self, auth: ClientAuth, authorities: tuple[bytes, ...], path: KeyPath) -> bytes | None:
-        """The table of a listener's lists; compiled once for all listeners with the same lists and CAs."""
+    def _revocations(self, auth: ClientAuth, authorities: tuple[bytes, ...], path: KeyPath) -> Revocations:
+        """A listener's lists; compiled once for all listeners with the same lists and CAs."""
         if auth.mode == "off" or not auth.crl or not authorities:
-            return None
+            return Revocations(None, ())
         key = (auth.crl, auth.on_crl_overdue, authorities)
         if key not in self._tables:
             self._tables[key] = compile_lists(
@@ -156,7 +164,7 @@ class _Reader:
         for index, severity, text, hint in made.remarks:
             where: KeyPath = (*path, *((index,) if several and index is not None else ()))
             self._add(where, severity, text, hint)
-        return made.table
+        return made
 
     def _lists(self, name: Path) -> list[bytes]:
         data, _ = self._read(name, MAX_LIST_BYTES)

@@ -125,11 +125,20 @@ class Authority:
 
 
 @dataclass(frozen=True, slots=True)
+class InForce:
+    """A list that counts: whose it is, for people, and when it becomes overdue; None for never."""
+
+    issuer: str
+    next_update: datetime.datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Revocations:
     """`table` is None if there is an error among the remarks."""
 
     table: bytes | None = field(repr=False)
     remarks: tuple[Remark, ...]
+    in_force: tuple[InForce, ...] = ()
 
 
 def compile_lists(
@@ -172,7 +181,10 @@ def compile_lists(
             for index, one in enumerate(authorities)
             if index not in with_list
         ]
-    return Revocations(None if failed else compile_table(chosen, authorities), tuple(remarks))
+    if failed:
+        return Revocations(None, tuple(remarks))
+    in_force = tuple(InForce(authorities[one.issuer].text, one.next_update) for one in chosen)
+    return Revocations(compile_table(chosen, authorities), tuple(remarks), in_force)
 
 
 def compile_table(lists: Iterable[RevocationList], authorities: Sequence[Authority]) -> bytes:

@@ -204,7 +204,6 @@ def test_term_during_the_start(tmp_path: Path, tables: Tables, request: pytest.F
         lambda: balancer.processes()[1:],
         lambda: balancer.control_socket.exists(),
         balancer.workers,
-        lambda: balancer.titled("nlb: prober"),
         lambda: balancer.find_events("ready"),
     ]
     for moment in moments:

@@ -122,8 +122,8 @@ def test_supervisor_that_sleeps_blames_nobody(run: Run, tables: Tables) -> None:
 
 
 def test_a_frozen_machine_kills_nobody(run: Run, tables: Tables) -> None:
-    """Everything is stopped for longer than a silent worker may live (a paused machine) and goes on, the supervisor first:
-    the same workers serve on.
+    """Everything is stopped for longer than a silent worker may live (a paused machine) and goes on, the supervisor first and
+    the workers a little later, as on a busy machine: the same workers serve on.
     """
     balancer = run(tables())
     workers = balancer.workers()
@@ -132,6 +132,8 @@ def test_a_frozen_machine_kills_nobody(run: Run, tables: Tables) -> None:
         for process in balancer.processes():
             process.send_signal(signal.SIGSTOP)
         time.sleep(3.3)  # time is the behaviour
+        balancer.signal(signal.SIGCONT)
+        time.sleep(0.6)  # less than a worker may be silent before the supervisor's eyes
         for process in balancer.processes():
             process.send_signal(signal.SIGCONT)
         wait_until(lambda: balancer.status()["state"] == "running", "the supervisor answers")

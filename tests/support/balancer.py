@@ -75,7 +75,11 @@ def plain_listener(*, group: str = "app", **keys: object) -> dict[str, object]:
 
 def server_group(*servers: Any, **keys: object) -> dict[str, object]:
     """A server group of backends (or of ready entries), without health checks unless asked for: backends count."""
-    return {"health_check": {"enabled": False}, **keys, "servers": [one if isinstance(one, dict) else one.entry() for one in servers]}
+    return {
+        "health_check": {"enabled": False},
+        **keys,
+        "servers": [one if isinstance(one, dict) else one.entry() for one in servers],
+    }
 
 
 class AccessLog:

@@ -108,8 +108,8 @@ def test_curl_and_the_control_commands(folder: Path, port: int) -> None:
     for command, shown in parts:
         done = shell(command.replace("curl ", "curl --silent --show-error ", 1), folder)
         codes.append(done.returncode)
-        begin, _, rest = shown.strip().partition(" ... ")
-        assert done.stdout.startswith(begin), done.stdout
+        begin, _, rest = _without_numbers(shown.strip()).partition(" ... ")
+        assert _without_numbers(done.stdout).startswith(begin), done.stdout
         assert rest in done.stdout
     assert codes == [0, 56]
     done = shell(block("control"), folder)
@@ -139,8 +139,8 @@ def test_the_demo_shows_what_the_readme_shows() -> None:
 
 
 def _without_numbers(line: str) -> str:
-    """How the requests fall on the servers is not the same each time."""
-    return re.sub(r"server ([ab]) \d+", r"server \1", line)
+    """Which server answers, and how often, is not the same each time."""
+    return re.sub(r"server ([ab]) \d+|server [12]", r"server \1", line)
 
 
 def test_every_command_it_names_is_there() -> None:

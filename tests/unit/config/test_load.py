@@ -117,12 +117,18 @@ def test_every_finding_in_one_run(tmp_path: Path) -> None:
             '15:70: error: server_groups.app.servers[2].address: "app" is not an IP address; '
             "name resolution is not built yet in nlb 0.1.0"
         ),
+        '16:25: error: server_groups.app.health_check.type: "HTTP" is not built yet in nlb 0.1.0; expected one of "TCP"',
+        "16:33: error: server_groups.app.health_check.url: not built yet in nlb 0.1.0",
+        "16:55: error: server_groups.app.health_check.interval: must be 1s to 50s; got 0.5s",
+        (
+            "16:70: error: server_groups.app.health_check.port: expected a whole number, for example port = 0; "
+            'got the string "http"'
+        ),
+        '16:78: error: server_groups.app.health_check.tyme: unknown key (did you mean "type"?)',
         (
             '18:1: error: server_groups."b c": a name has 1 to 63 letters, digits, dots, underscores and hyphens, '
             "and begins with a letter or digit"
         ),
-        '16:25: error: server_groups.app.health_check.type: "HTTP" is not built yet in nlb 0.1.0; expected "TCP"',
-        "16:33: error: server_groups.app.health_check.url: not built yet in nlb 0.1.0",
         "19:9: error: server_groups.other: expected a table: [server_groups.other]; got the number 7",
     ]
     assert loaded.config is None

@@ -134,7 +134,7 @@ def test_checks_can_be_read_again() -> None:
 
 def test_the_event_loop_stays_out_of_the_supervisor() -> None:
     script = "import sys, nlbcore.process.prober, nlbcore.process.supervisor; sys.exit('asyncio' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-P", "-c", script], check=False).returncode == 0
 
 
 def test_every_kind_of_server(tmp_path: Path) -> None:

@@ -84,9 +84,11 @@ def test_no_alternative_names() -> None:
     assert "client_cert_sans" not in describe(certificate())
 
 
-@pytest.mark.parametrize("serial", [1, 0x80, 2**159 - 1])
-def test_serial_numbers(serial: int) -> None:
-    assert describe(certificate(serial=serial))["client_cert_serial"] == f"{serial:X}"
+@pytest.mark.parametrize(
+    ("serial", "text"), [(1, "01"), (0x80, "80"), (0x123, "0123"), (2**159 - 1, "7" + "F" * 39)]
+)
+def test_serial_numbers_in_whole_bytes(serial: int, text: str) -> None:
+    assert describe(certificate(serial=serial))["client_cert_serial"] == text
 
 
 def test_separators_in_names_are_escaped() -> None:
