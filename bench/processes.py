@@ -171,7 +171,7 @@ def handshakes(folder: Path, port: int, count: int) -> int:
 def hold(folder: Path, port: int, pipe: Any) -> None:
     """Open as many connections as asked, say so, keep them; the end of the pipe ends it. Each has moved bytes once."""
     client = client_context(folder)
-    held = []
+    held: list[ssl.SSLSocket] = []
     with contextlib.suppress(EOFError):
         while wanted := pipe.recv():
             while len(held) < wanted:

@@ -21,7 +21,7 @@ from nlbcli._demo_folder import BACKENDS, CLIENT, REVOKED, SERVER_ADDRESS, SERVE
 PATIENCE = 3.0
 """Seconds for an answer, and for a line in the log."""
 REQUESTS = 6
-"""At least so many; each worker begins with the first server, so it takes more where there are many."""
+"""At least so many; each worker goes round the servers by itself, so it may take more until both have answered."""
 _PAUSE = 0.01
 
 Line = dict[str, Any]

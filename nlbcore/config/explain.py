@@ -92,7 +92,7 @@ def _unknown_key(name: str, model: type[BaseModel]) -> tuple[str, str]:
 
 def _unknown_choice(value: str, option: Option) -> tuple[str, str]:
     known = ", ".join(f'"{choice}"' for choice in option.choices)
-    if value.lower() in option.extra.later:
+    if value.lower() in (later.lower() for later in option.extra.later):
         return f'"{value}" is {_NOT_BUILT}; expected one of {known}', ""
     return f"expected one of {known}; got {_shown(value)}", did_you_mean(value, option.choices)
 

@@ -4,7 +4,7 @@ from nlbcore.engine.slab cimport Listener
 from nlbcore.engine.timers cimport Timer
 
 cdef enum:
-    ACCEPTORS = 4096
+    ACCEPTORS = 16384       # process/supervisor knows it too
     ACCEPTOR_TIMER = 1      # Timer.kind
     ACCEPT_NONE = -1        # the queue is empty
     ACCEPT_BACKOFF = -2     # out of descriptors or memory: this acceptor pauses

@@ -39,6 +39,7 @@ cdef enum:
 
 cdef Acceptor acceptors[ACCEPTORS]
 cdef uint32_t count = 0
+cdef uint32_t free_from = 0     # no free one before it
 cdef int spare = -1
 
 
@@ -60,11 +61,12 @@ cdef int watch(const Acceptor *acceptor) noexcept nogil:
 cdef int acceptor_add(int fd, Listener *listener, bint shared) noexcept nogil:
     """Accept from `fd`, which is non-blocking and stays open until acceptor_remove(): its number, or -1 when the
     kernel or the table has no room for it."""
-    global count, spare
-    cdef uint32_t index = 0
+    global count, free_from, spare
+    cdef uint32_t index = free_from
     cdef Acceptor *acceptor
     while index < count and acceptors[index].used:
         index += 1
+    free_from = index
     if index == ACCEPTORS:
         return -1
     acceptor = &acceptors[index]
@@ -80,6 +82,7 @@ cdef int acceptor_add(int fd, Listener *listener, bint shared) noexcept nogil:
         spare = dup(fd)
     acceptor.used = True
     listener.references += 1
+    free_from = index + 1
     if index == count:
         count += 1
     return <int>index
@@ -87,16 +90,22 @@ cdef int acceptor_add(int fd, Listener *listener, bint shared) noexcept nogil:
 
 cdef void acceptor_remove(Acceptor *acceptor) noexcept nogil:
     """Accept from it no more; the socket goes on to listen until everybody has closed it."""
-    global spare
+    global free_from, spare
+    cdef uint32_t index = <uint32_t>(acceptor - acceptors)
     if not acceptor.used:
         return
     timer_clear(&acceptor.timer)
     loop_remove(acceptor.fd)
     acceptor.used = False
     acceptor.listener.references -= 1
+    free_from = min(free_from, index)
     if spare >= 0:          # it may be a dup of this socket, which would go on listening
         close(spare)
         spare = -1
+        for index in range(count):
+            if acceptors[index].used:
+                spare = dup(acceptors[index].fd)
+                break
 
 
 cdef void acceptor_resume(Acceptor *acceptor) noexcept nogil:

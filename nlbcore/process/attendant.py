@@ -64,10 +64,15 @@ class Attendant:
             OSError: no process could be made
         """
         self._started = time.monotonic()
-        self._control, theirs = socket.socketpair()
+        ours, theirs = socket.socketpair()
         with theirs:
             orders = self._orders(theirs.fileno())
-            self._process = subprocess.Popen(orders.command(), pass_fds=orders.inherited, stdin=subprocess.DEVNULL)
+            try:
+                self._process = subprocess.Popen(orders.command(), pass_fds=orders.inherited, stdin=subprocess.DEVNULL)
+            except OSError:
+                ours.close()
+                raise
+        self._control = ours
 
     def await_ready(self, seconds: float) -> None:
         """Wait for its first word.
@@ -96,11 +101,17 @@ class Attendant:
             reason = signal.Signals(-status).name if status < 0 else f"exit status {status}"
             self._events.event("error", f"{self.name}_died", reason=reason, restart_in=f"{self._put_off(now):g}s")
 
+    def revive(self) -> None:
+        """Start it now if it has died: there is work left for it, and no time to wait."""
+        if self._process is not None and self._process.poll() is not None:
+            self._drop()
+        if self._process is None:
+            self._restart(time.monotonic())
+
     def _restart(self, now: float) -> None:
         try:
             self.start()
         except OSError as error:
-            self._drop()
             self._put_off(now)
             self._events.event("error", f"{self.name}_not_started", error=error.strerror)
         else:

@@ -7,7 +7,8 @@
                             RELEASE slot          no more: it has one again
                             DRAIN                 accept what is queued, then no more; exit when the last one has gone
                             STOP                  end every connection and exit
-    worker -> supervisor    READY n | REFUSED n   the answer to PREPARE, with the reason; REFUSED alone: it cannot work
+    worker -> supervisor    READY n | REFUSED n   the answer to PREPARE, with the reason; REFUSED later: it cannot work
+                            FAILED slot           it could not adopt all of it, with the reason
                             DONE n                the answer to COMMIT, and to DRAIN when nothing is queued any more
 
 A message is one packet: JSON ``{"command": ..., "generation": ..., "slot": ..., "reason": ...}``, with at most one
@@ -22,7 +23,9 @@ import socket
 from dataclasses import dataclass
 from typing import Literal
 
-Command = Literal["PREPARE", "COMMIT", "ABORT", "ADOPT", "RELEASE", "DRAIN", "STOP", "READY", "REFUSED", "DONE"]
+Command = Literal[
+    "PREPARE", "COMMIT", "ABORT", "ADOPT", "RELEASE", "DRAIN", "STOP", "READY", "REFUSED", "FAILED", "DONE"
+]
 _PACKET = 65536
 _REASON = 4096  # characters; six bytes each at most in JSON
 

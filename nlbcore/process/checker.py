@@ -12,6 +12,7 @@ import resource
 import shlex
 import signal
 import socket
+import sys
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,14 +97,17 @@ def check_apart(path: Path, generation: int) -> Checked:
     Raises:
         StartError: it ended without an answer
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:
+        raise StartError(f"the checker cannot be started: {error.strerror}") from None
     with ours:
         pid = os.fork()
         if pid == 0:
             _become_checker(path, generation, theirs)
         theirs.close()
         chunks = []
-        data, fds, _, _ = socket.recv_fds(ours, _PIECE, 1)
+        data, fds, _, _ = socket.recv_fds(ours, _PIECE, 1, socket.MSG_CMSG_CLOEXEC)
         while data:
             chunks.append(data)
             data = ours.recv(_PIECE)
@@ -127,6 +131,8 @@ def _become_checker(path: Path, generation: int, theirs: socket.socket) -> NoRet
         sent = socket.send_fds(theirs, [answer], fds)
         theirs.sendall(answer[sent:])
         status = 0
+    except OSError as error:
+        print(f"nlb: the checker: {error}", file=sys.stderr)
     except BaseException:  # noqa: BLE001 - nothing may return into the supervisor's code
         traceback.print_exc()
     finally:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import math
 import os
 import selectors
 import signal
@@ -55,7 +56,8 @@ DELAYS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 SETTLED = 60.0
 """Seconds that a worker must have served for its next death to count as the first."""
 LATE = 1.0
-"""Seconds after which the supervisor itself has slept (SIGSTOP, a paused machine) and judges nobody."""
+"""Seconds between two looks after which the supervisor itself has slept (SIGSTOP, a paused machine): it accuses nobody of
+a silence that was its own."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD)
 
 
@@ -138,7 +140,7 @@ class Fleet:
         self._starting = True
         self._stopping = False
         self._told_to_stop = False
-        self._ticked = time.monotonic()
+        self._ticked = self._woke = time.monotonic()
 
     @property
     def pids(self) -> set[int]:
@@ -241,6 +243,10 @@ class Fleet:
         self.events.event("error", "worker_refused", worker=slot.number, reason=message.reason)
         slot.send(Message("STOP"))
 
+    def _on_failed(self, slot: Slot, message: Message) -> None:
+        """It could not adopt a slot, or not all of it."""
+        self.events.event("error", "adoption_failed", worker=slot.number, slot=message.slot, reason=message.reason)
+
     def _on_done(self, slot: Slot, message: Message) -> None:
         """The answer to COMMIT, or (without a generation) to DRAIN."""
         if message.generation == 0:
@@ -330,16 +336,21 @@ class Fleet:
             StartError: a worker did not come up in time, while the balancer starts
         """
         now = time.monotonic()
-        slept = now - self._ticked > LATE
+        if now - self._ticked > LATE:
+            self._woke = now
         self._ticked = now
         for slot in self.slots:
-            if slot.state is State.DOWN:
-                if now >= slot.due and not self._stopping:
-                    self._restart(slot, now)
-            elif slot.pid and slot.due and now >= slot.due:
-                self._give_up(slot)
-            elif slot.state in (State.RUNNING, State.STUCK) and not slept and not self._told_to_stop:
+            if slot.state is State.DOWN and now >= slot.due and not self._stopping:
+                self._restart(slot, now)
+            if slot.state in (State.RUNNING, State.STUCK) and not self._told_to_stop:
                 self._listen(slot, now)
+            if slot.pid and slot.due and now >= slot.due:
+                self._give_up(slot)
+
+    def patience(self) -> float:
+        """Seconds until a worker is to be started again, if one is."""
+        due = [slot.due for slot in self.slots if slot.state is State.DOWN]
+        return max(0.0, min(due) - time.monotonic()) if due and not self._stopping else math.inf
 
     def _restart(self, slot: Slot, now: float) -> None:
         try:
@@ -359,7 +370,9 @@ class Fleet:
 
     def _listen(self, slot: Slot, now: float) -> None:
         """To its heart."""
-        beat = max(self.segment.block(slot.number).heartbeat / 1000, slot.since if slot.state is State.RUNNING else 0)
+        beat = max(self.segment.block(slot.number).heartbeat / 1000, self._woke)
+        if slot.state is State.RUNNING:
+            beat = max(beat, slot.since)
         if slot.state is State.RUNNING and now - beat > STUCK_AFTER:
             self.events.event("error", "worker_stuck", worker=slot.number, pid=slot.pid, silent=f"{now - beat:.1f}s")
             slot.enter(State.STUCK, now)

@@ -7,6 +7,7 @@ that it is ready on its control socket, and ends when that does, after a last lo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -75,7 +76,8 @@ class LogWriter:
 
     def run(self) -> None:
         """Until the control socket ends."""
-        os.write(self.orders.control, b"R")
+        with contextlib.suppress(BrokenPipeError):  # nobody waits for us to begin: the balancer ends
+            os.write(self.orders.control, b"R")
         with selectors.DefaultSelector() as selector:
             selector.register(self.orders.control, selectors.EVENT_READ)
             selector.register(self.orders.eventfd, selectors.EVENT_READ)

@@ -10,6 +10,7 @@ after the signal. Everything in the selector has a function of its event mask as
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import resource
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 
     from nlbcore.config.finding import Finding
 
+ACCEPTORS = 16384
+"""Listening sockets that a worker can watch (``engine/listener``)."""
 SPARE_FRONTS = 32
 """Blank front contexts beside those of the first listeners: a listener that a reload adds takes one. They must be made
 before the first fork, so that a session ticket of one worker is good at every other, and after a restart."""
@@ -103,10 +106,14 @@ class Supervisor:
     def run(self) -> int:
         setproctitle.setproctitle("nlb: supervisor")
         with self.ending:
-            self._open()
-            self._start()
+            try:
+                self._open()
+                self._start()
+            except OSError as error:
+                raise _start_error(error) from None
             while not self.fleet.ended:
                 self._turn()
+            self.attendants[0].revive()  # the log writer has what the last connections left to write
         failed = EXIT_FAILED if self.fleet.failed else 0
         self.events.event("info", "stopped", status=failed)
         return failed
@@ -118,6 +125,7 @@ class Supervisor:
         rows = self.snapshot.rows
         if len(rows.listeners) > LISTENERS or len(rows.servers) > SERVERS:
             raise StartError(f"more than {LISTENERS} listeners or {SERVERS} servers")
+        self._count_sockets()
         self.events = EventLog(_open_log(self.config.log.file), self.config.log.level)
         self.access = -1 if self.config.log.access == "off" else _open_log(self.config.log.access)
         _raise_descriptor_limit()
@@ -138,6 +146,15 @@ class Supervisor:
         for finding in self.warnings:
             place = f"{finding.file}:{finding.line}:{finding.column}" if finding.line else finding.file
             self.events.event("warning", "configuration", at=place, key=finding.key, message=finding.message)
+
+    def _count_sockets(self) -> None:
+        """Any worker may have to watch the sockets of all slots."""
+        addresses = sum(len(listener.bind) for listener in self.config.listeners.values())
+        if addresses * self.workers > ACCEPTORS:
+            raise StartError(
+                f"{addresses} addresses for {self.workers} workers are {addresses * self.workers} listening sockets, "
+                f"more than {ACCEPTORS}: give fewer addresses, or fewer workers ([node] workers)"
+            )
 
     def _start(self) -> None:
         self._watch_signals()
@@ -207,7 +224,9 @@ class Supervisor:
 
     def _turn(self) -> None:
         now = time.monotonic()
-        wait = TICK if self.deadline is None else max(0.0, min(TICK, self.deadline - now))
+        wait = min(TICK, self.fleet.patience())
+        if self.deadline is not None:
+            wait = max(0.0, min(wait, self.deadline - now))
         for key, mask in self.selector.select(wait):
             if key.fd in self.selector.get_map():  # an earlier one of this round may have closed it
                 key.data(mask)
@@ -313,6 +332,11 @@ class Supervisor:
 
 def _noted(number: int, frame: FrameType | None) -> None:
     """The signal's number is in the wakeup pipe already."""
+
+
+def _start_error(error: OSError) -> StartError:
+    hint = "; raise the limit: LimitNOFILE= of the service, or ulimit -n" if error.errno == errno.EMFILE else ""
+    return StartError(f"cannot start: {(error.strerror or str(error)).lower()}{hint}")
 
 
 def _open_log(target: str | Path) -> int:

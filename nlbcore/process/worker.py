@@ -85,6 +85,7 @@ class Worker:
         self.channel = inheritance.channel
         self.prepared: Prepared | None = None
         self.stopping = False
+        self.status = 0
         self.numbers: dict[str, int] = {}
         """Of the listeners in the engine."""
         self.adopted: dict[int, list[int]] = {}
@@ -103,7 +104,7 @@ class Worker:
                 getattr(self, f"_on_{message.command.lower()}")(message)
         if self.stopping:
             self._last_words()
-        return 0
+        return self.status
 
     def _messages(self) -> list[Message]:
         """Everything that waits in the channel; its end is the order to stop."""
@@ -135,6 +136,17 @@ class Worker:
         prepared = self.prepared
         if prepared is None or prepared.generation != message.generation:
             raise RuntimeError(f"COMMIT {message.generation} without its PREPARE")
+        self.prepared = None
+        try:
+            self._serve_generation(prepared)
+        except OSError as error:  # of the first generation: a socket cannot be watched
+            self.channel.send(Message("REFUSED", message.generation, str(error)))
+            self.status = EXIT_CANNOT_START
+            self.stopping = True
+        else:
+            self.channel.send(Message("DONE", message.generation))
+
+    def _serve_generation(self, prepared: Prepared) -> None:
         for name, plan in prepared.plans.items():
             if name in prepared.settings:
                 apply(self.inherited.fronts[name], prepared.settings[name])
@@ -143,19 +155,22 @@ class Worker:
                 listening = slots[self.inherited.slot]
                 shared = slots.count(listening) > 1
                 self.engine.add_acceptor(listening.fileno(), self.numbers[name], shared)
-        self.prepared = None
-        self.channel.send(Message("DONE", message.generation))
 
     def _on_adopt(self, message: Message) -> None:
         """Accept for another slot too. A socket that all slots share is watched already."""
-        if message.slot in self.adopted:
+        taken = self.adopted.setdefault(message.slot, [])
+        if taken:
             return
-        self.adopted[message.slot] = [
-            self.engine.add_acceptor(slots[message.slot].fileno(), number, True)
+        sockets = [
+            (slots[message.slot].fileno(), number)
             for name, number in self.numbers.items()
             for slots in self.inherited.sockets[name]
             if slots[message.slot] is not slots[self.inherited.slot]
         ]
+        try:
+            taken.extend(self.engine.add_acceptor(fd, number, True) for fd, number in sockets)
+        except OSError as error:  # what is taken is served
+            self.channel.send(Message("FAILED", slot=message.slot, reason=str(error)))
 
     def _on_release(self, message: Message) -> None:
         for number in self.adopted.pop(message.slot, ()):

@@ -143,7 +143,7 @@ def test_once(run: Run, temporary: Path) -> None:
 
 
 def test_many_workers(run: Run) -> None:
-    """Each worker begins with the first server; more requests are made until the second has answered."""
+    """Each goes round the servers by itself; both answer all the same."""
     done = run("--once", "--workers", "5", "--port", str(free_port()))
     assert done.returncode == 0, done.stdout
     assert "5 workers" in done.stdout

@@ -15,7 +15,7 @@ import pytest
 from nlbcore.pool.schedulers import Group
 from tests.engine.running import BLOCK, Running, plan
 
-ACCEPTORS = 4096
+ACCEPTORS = 16384
 
 
 def test_bytes_and_an_end(start: Callable[..., Running], server: socket.socket) -> None:

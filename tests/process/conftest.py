@@ -23,14 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["backend", "mutual"]
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What takes minutes runs only when it is asked for, with `-m`."""
-    if not config.option.markexpr:
-        left_out = [item for item in items if item.get_closest_marker("soak")]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
-
-
 @pytest.fixture
 def context(pki: Pki) -> ssl.SSLContext:
     """A good client."""

@@ -193,7 +193,8 @@ def test_helpers_drain_too(run: Run, tables: Tables) -> None:
             client.ping()
             client.close()
         balancer.wait_exit(0)
-    assert {line["client_port"] for line in balancer.access.lines()} == {client.port for client in everybody(held)}
+    logged = {line["client_port"] for line in balancer.access.lines()}
+    assert logged >= {client.port for client in everybody(held)}
 
 
 def test_term_during_the_start(tmp_path: Path, tables: Tables, request: pytest.FixtureRequest) -> None:

@@ -84,9 +84,7 @@ def test_no_alternative_names() -> None:
     assert "client_cert_sans" not in describe(certificate())
 
 
-@pytest.mark.parametrize(
-    ("serial", "text"), [(1, "01"), (0x80, "80"), (0x123, "0123"), (2**159 - 1, "7" + "F" * 39)]
-)
+@pytest.mark.parametrize(("serial", "text"), [(1, "01"), (0x80, "80"), (0x123, "0123"), (2**159 - 1, "7" + "F" * 39)])
 def test_serial_numbers_in_whole_bytes(serial: int, text: str) -> None:
     assert describe(certificate(serial=serial))["client_cert_serial"] == text
 

@@ -304,7 +304,7 @@ def test_pem_and_der(pki: Pki, tmp_path: Path) -> None:
             pem.revocation_lists(data)
 
 
-def read(folder: Path, pki: Pki, keys: str, mode: str = "required") -> tuple[bytes | None, list[str]]:
+def read(folder: Path, pki: Pki, keys: str, mode: str = "required") -> tuple[bytes | memoryview | None, list[str]]:
     path = folder / "nlb.toml"
     path.write_text(
         '[listeners.web]\nbind = "127.0.0.1:443"\nserver_group = "app"\n'
