@@ -292,7 +292,9 @@ def main() -> int:
         print(f"| {count} | {spread(result['rates'][count])}{ratio} | {spread(result['per_cpu'][count])} |")
     print(f"\naccepted by the two workers: {' and '.join(map(str, result['accepted']))}")
     print(f"a worker without connections: {result['worker'] / 1e6:.1f} MB of its own")
-    print(f"an idle connection ({size.idle[0]} to {size.idle[1]} over two workers): {result['connection'] / 1e3:.1f} kB")
+    print(
+        f"an idle connection ({size.idle[0]} to {size.idle[1]} over two workers): {result['connection'] / 1e3:.1f} kB"
+    )
     document = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": {"system": platform.platform(), "processors": os.cpu_count()},

@@ -18,7 +18,7 @@ cdef struct Acceptor:
     uint32_t pause          # ms of the current back-off, 0 = none
     Timer timer
 
-cdef int acceptor_add(int fd, Listener *listener, bint shared) noexcept nogil
+cdef int acceptor_add(int fd, Listener *listener, bint among_others) noexcept nogil
 cdef void acceptor_resume(Acceptor *acceptor) noexcept nogil
 cdef void acceptor_remove(Acceptor *acceptor) noexcept nogil
 cdef Acceptor *acceptor_at(uint32_t index) noexcept nogil

@@ -1,8 +1,8 @@
 """Accepting: listening sockets, the back-off when descriptors run out, the limit of connections a second.
 
-A socket of our own slot is watched alone. One that several workers watch - a Unix socket, or a slot whose worker is gone
-and that we have adopted - is watched with EPOLLEXCLUSIVE. Sockets stay open when we stop watching: closing one would drop
-what waits in its queue.
+A socket of our own slot is watched alone. One that several workers watch - a Unix socket, or that of a slot which we
+have adopted - is watched with EPOLLEXCLUSIVE. Sockets stay open when we stop watching: closing one would drop what waits
+in its queue.
 
 Out of descriptors (EMFILE), the queue would otherwise be reported again at once and for ever: a spare descriptor is
 given up to accept one connection and close it, so that the client learns it, and the acceptor pauses for 5 ms, doubling
@@ -58,7 +58,7 @@ cdef int watch(const Acceptor *acceptor) noexcept nogil:
     return loop_add(acceptor.fd, ACCEPTOR, index, 0, False)
 
 
-cdef int acceptor_add(int fd, Listener *listener, bint shared) noexcept nogil:
+cdef int acceptor_add(int fd, Listener *listener, bint among_others) noexcept nogil:
     """Accept from `fd`, which is non-blocking and stays open until acceptor_remove(): its number, or -1 when the
     kernel or the table has no room for it."""
     global count, free_from, spare
@@ -72,7 +72,7 @@ cdef int acceptor_add(int fd, Listener *listener, bint shared) noexcept nogil:
     acceptor = &acceptors[index]
     memset(acceptor, 0, sizeof(Acceptor))
     acceptor.fd = fd
-    acceptor.shared = shared
+    acceptor.shared = among_others
     acceptor.listener = listener
     acceptor.timer.owner = acceptor
     acceptor.timer.kind = ACCEPTOR_TIMER
