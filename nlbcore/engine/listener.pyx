@@ -1,8 +1,8 @@
 """Accepting: listening sockets, the back-off when descriptors run out, the limit of connections a second.
 
 A socket of our own slot is watched alone. One that several workers watch - a Unix socket, or that of a slot which we
-have adopted - is watched with EPOLLEXCLUSIVE. Sockets stay open when we stop watching: closing one would drop what waits
-in its queue.
+have adopted - is watched with EPOLLEXCLUSIVE. Sockets stay open when we stop watching: closing one would drop what
+waits in its queue.
 
 Out of descriptors (EMFILE), the queue would otherwise be reported again at once and for ever: a spare descriptor is
 given up to accept one connection and close it, so that the client learns it, and the acceptor pauses for 5 ms, doubling
