@@ -23,6 +23,7 @@ listener is every worker's, by compare-and-swap.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import mmap
 import os
@@ -156,10 +157,13 @@ class Segment:
 
     @classmethod
     def create(cls, slots: int) -> Self:
-        """Make a segment for `slots` workers; the memfd is not inherited over exec unless it is passed on."""
-        fd = os.memfd_create("nlb-segment", os.MFD_CLOEXEC)
+        """Make a segment for `slots` workers; the memfd is not inherited over exec unless it is passed on, and its size is
+        sealed: nobody can take the ground from under the others' feet.
+        """
+        fd = os.memfd_create("nlb-segment", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(fd, HEADER + DIRECTORY + SHARED + slots * BLOCK)
         os.pwrite(fd, _HEAD.pack(MAGIC, VERSION, slots), 0)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         return cls(fd)
 
     def block(self, slot: int) -> Block:

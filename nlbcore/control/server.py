@@ -8,10 +8,10 @@ through `fork()`: a child closes its descriptors of them, else both would outliv
 
 Every registered key has a callable as its data, which the loop calls with the event mask. A client is in one of three
 states: its request is awaited, its answer is being sent, or it is *held*: the end of the balancer is its answer. The
-first two have a deadline; the loop asks for the next with `deadline()` and calls `expire()` then.
+first two have a deadline, which the loop enforces by calling `expire()` now and then.
 
-The socket is 0600 and the kernel says who the peer is: only our own user and root are answered, and none of our children
-(a worker that has been taken over must not be able to stop its supervisor).
+The socket is 0600 and the kernel says who the peer is: only our own user and root are answered, and none of our children.
+That is a fence, not a wall: a worker that has been taken over is still a process of our user.
 """
 
 from __future__ import annotations
@@ -106,11 +106,6 @@ class ControlServer:
         """Serve from this selector: for each of our keys, `key.data(mask)` does the work."""
         self._selector = selector
         selector.register(self._socket, selectors.EVENT_READ, self._on_connection)
-
-    def deadline(self) -> float | None:
-        """When `expire()` wants to be called, on the monotonic clock."""
-        moments = [client.deadline for client in self._clients if client.deadline is not None]
-        return min([*moments, *([] if self._resume is None else [self._resume])], default=None)
 
     def expire(self) -> None:
         """End the clients whose time is up; accept again after a back-off."""

@@ -5,9 +5,13 @@
     alice = authority.issue(Request("alice", "client"), p12_password="secret")
     authority.revoke("alice", "keyCompromise")
 
-Every call is whole or has done nothing, also beside other processes at the same authority and across a crash: a
-certificate is in the index before its files get their names, and a revocation before the list that tells of it. The
-root's key is used for its own list and for the intermediate only; to issue, it need not be there.
+A call that fails has done nothing (`crl` without the root's key apart), also beside other processes at the same
+authority. One that is killed has at worst done a part: a certificate is in the index before its files get their names,
+and a revocation before the list that tells of it; see `store` for a kill between two names.
+
+The root's key is used for its own list and for the intermediate only, and may be kept elsewhere: to issue, and to
+revoke what the intermediate has issued, it need not be there. The root's list stays as it is then, as long as it is
+good: `nlb ca crl DIR --days N` with the key makes one for N days.
 """
 
 from __future__ import annotations
@@ -23,9 +27,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from nlbcore.pki import index, issue, keys, names, pkcs12, revoke, settings, store
 from nlbcore.pki.errors import BadValue, PkiError
 from nlbcore.pki.index import AUTHORITY, Entry, Index
-from nlbcore.pki.issue import Request, Signer, Window
+from nlbcore.pki.issue import Request, Signer
 from nlbcore.pki.names import Subject
-from nlbcore.pki.revoke import Crl
+from nlbcore.pki.revoke import Crl, Part
 from nlbcore.pki.settings import Settings
 from nlbcore.pki.store import Output
 from nlbcore.pki.words import (
@@ -108,10 +112,15 @@ class Authority:
             _check_folder(folder, force=force)  # again: this time nobody else can get in between
             try:
                 folder.chmod(0o700)
-                with store.staged(outputs, replace=force) as publish:
+                gone = [folder / store.SETTINGS, folder / store.CRL]
+                with (
+                    store.kept(gone),
+                    store.staged(outputs, replace=force) as publish,
+                    journal.undone_on_failure(),
+                ):
                     # Without its settings the folder is no authority: it stays so until all the rest is there.
-                    (folder / store.SETTINGS).unlink(missing_ok=True)
-                    (folder / store.CRL).unlink(missing_ok=True)
+                    for path in gone:
+                        path.unlink(missing_ok=True)
                     journal.clear()
                     journal.issued(entry)
                     publish()
@@ -172,12 +181,15 @@ class Authority:
             outputs.append(Output(p12_path, bundle))
         entry = _entry(certificate, name, request.profile, INTERMEDIATE, wanted.sans)
         store.make_folder(out)
-        with store.staged(outputs, replace=force) as publish:
-            with index.opened(self.folder / store.INDEX, change=True) as journal:
-                if self._own(journal).revoked_at is not None:
-                    text = f"the intermediate of {self.folder} has been revoked: nothing it signs is accepted"
-                    raise PkiError(text)
-                journal.issued(entry)
+        with (
+            store.staged(outputs, replace=force) as publish,
+            index.opened(self.folder / store.INDEX, change=True) as journal,
+            journal.undone_on_failure(),
+        ):
+            if self._own(journal).revoked_at is not None:
+                text = f"the intermediate of {self.folder} has been revoked: nothing it signs is accepted"
+                raise PkiError(text)
+            journal.issued(entry)
             publish()
         made = p12_path if p12_password is not None else None
         return Issued(entry, certificate_path, key_path, made, clamped=validity.clamped)
@@ -186,6 +198,10 @@ class Authority:
         """Take back what a name, a serial number (hexadecimal) or a certificate file means, and write new lists.
 
         A name means all certificates of that name that have not been revoked.
+
+        It needs the intermediate's key. The root's is needed to revoke the intermediate itself; for anything else the
+        root's list is kept as it is if its key cannot be used, and `Crl.warning` says how long it is good, or that it
+        is not.
 
         Raises:
             BadValue: there is no such reason.
@@ -203,11 +219,17 @@ class Authority:
         Args:
             days: until the next ones are due, never past the end of who signs; the authority's setting unless given
 
+        If the root's key cannot be used, its list is kept as it is, and `Crl.warning` says how long it is good.
+
         Raises:
-            PkiError: a file of the authority cannot be used or written.
+            PkiError: a file of the authority cannot be used or written; or the root's list is due and its key cannot
+                be used: the intermediate's list has been written then.
         """
         with index.opened(self.folder / store.INDEX, change=True) as journal:
-            return self._write_lists(journal, [], self.settings.crl_days if days is None else days)
+            crl = self._write_lists(journal, [], self.settings.crl_days if days is None else days)
+        if not crl.complete:
+            raise PkiError(crl.warning)
+        return crl
 
     def entries(self) -> list[Entry]:
         """All certificates this authority has issued, in that order; the first is its intermediate."""
@@ -256,25 +278,54 @@ class Authority:
     def _write_lists(self, journal: Index, taken: list[Entry], days: int) -> Crl:
         """Sign the lists with `taken` on them, note it all in the index, and give the file its name."""
         self._own(journal)
-        number = max(journal.crl_number, _number_in(self.folder / store.CRL)) + 1
+        path = self.folder / store.CRL
+        there = revoke.lists(path)
+        # A verifier may know a list that is there, even where the index has been lost.
+        number = max([journal.crl_number, *map(revoke.number_of, there)]) + 1
         on_list = {entry.serial: entry for entry in journal.entries.values() if entry.revoked_at is not None}
         on_list |= {entry.serial: entry for entry in taken}
+        own = {who: [one for one in on_list.values() if one.issuer == who] for who in (INTERMEDIATE, ROOT)}
         now = index.now()
-        windows: dict[str, Window] = {}
-        data = b""
-        for issuer, certificate, key in (
-            (INTERMEDIATE, self.intermediate, store.INTERMEDIATE_KEY),
-            (ROOT, self.root, store.ROOT_KEY),
-        ):
-            windows[issuer] = issue.window(now, days, certificate)
-            signer = Signer(certificate, keys.load(self.folder / key, certificate))
-            own = [entry for entry in on_list.values() if entry.issuer == issuer]
-            data += revoke.crl(signer, own, number, windows[issuer])
-        updates = {issuer: window.end for issuer, window in windows.items()}
-        with store.staged([Output(self.folder / store.CRL, data)], replace=True) as publish:
+        validity = issue.window(now, days, self.intermediate)
+        signer = Signer(self.intermediate, keys.load(self.folder / store.INTERMEDIATE_KEY, self.intermediate))
+        parts = {
+            INTERMEDIATE: Part(revoke.crl(signer, own[INTERMEDIATE], number, validity), validity.end),
+            ROOT: self._root_list(there, own[ROOT], number, days, needed=any(one.issuer == ROOT for one in taken)),
+        }
+        updates = {issuer: part.next_update for issuer, part in parts.items() if part.next_update is not None}
+        data = b"".join(part.pem for part in parts.values())
+        with store.staged([Output(path, data)], replace=True) as publish, journal.undone_on_failure():
             journal.revoked(taken, number, updates)
             publish()
-        return Crl(self.folder / store.CRL, number, min(updates.values()), len(on_list))
+        due = min(end for end in updates.values() if end > now)
+        return Crl(path, number, due, len(on_list), parts[ROOT].remark, complete=parts[ROOT].current)
+
+    def _root_list(
+        self,
+        there: list[x509.CertificateRevocationList],
+        entries: list[Entry],
+        number: int,
+        days: int,
+        *,
+        needed: bool,
+    ) -> Part:
+        """The root's list: a new one, or without its key the one from before unless a new one is `needed`."""
+        try:
+            key = keys.load(self.folder / store.ROOT_KEY, self.root)
+        except PkiError as error:
+            if needed:
+                text = f"{error}: only it can put the intermediate on the root's list; nothing has been revoked"
+                raise PkiError(text, error.exit_code) from None
+            part = revoke.kept(there, self.root, entries, index.now())
+            remark = f"{error}: {part.remark}"
+            if not part.current:
+                remark += (
+                    "; the intermediate's has been written, which is not enough for who checks the whole chain:"
+                    f" put {store.ROOT_KEY} back and run `nlb ca crl {self.folder}`"
+                )
+            return replace(part, remark=remark)
+        validity = issue.window(index.now(), days, self.root)
+        return Part(revoke.crl(Signer(self.root, key), entries, number, validity), validity.end)
 
 
 def _new_files(
@@ -306,11 +357,12 @@ def _new_files(
 def _check_folder(folder: Path, *, force: bool) -> None:
     """Whether an authority may be made in the folder: a new or empty one, or with `force` one that is an authority.
 
-    What an earlier attempt has left that did not get as far as a key is nothing.
+    What an earlier attempt has left that did not get as far as a key is nothing: temporary files, and an index that
+    has at most its first line.
     """
     try:
         there = {path.name for path in folder.iterdir() if path.suffix != ".tmp"}
-        if there == {store.INDEX} and (folder / store.INDEX).stat().st_size == 0:
+        if there == {store.INDEX} and index.is_beginning(folder / store.INDEX):
             return
     except FileNotFoundError:
         return
@@ -346,15 +398,6 @@ def _entry(
         not_after=certificate.not_valid_after_utc,
         sha256=index.fingerprint(certificate),
     )
-
-
-def _number_in(path: Path) -> int:
-    """The number of the list that is there: a verifier may know it, even where the index has been lost."""
-    try:
-        newest = x509.load_pem_x509_crl(path.read_bytes())
-        return newest.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-    except (OSError, ValueError, x509.ExtensionNotFound):
-        return 0
 
 
 def _pem(*certificates: x509.Certificate) -> bytes:

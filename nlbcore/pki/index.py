@@ -91,6 +91,7 @@ class Index:
         self.next_updates: dict[str, dt.datetime] = {}
         self._descriptor = descriptor
         self._size = 0  # of the lines that count
+        self._cleared = b""
         if not blank:
             self._read()
 
@@ -117,7 +118,22 @@ class Index:
 
     def clear(self) -> None:
         """Empty a journal that was opened blank."""
+        self._cleared = os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
         os.ftruncate(self._descriptor, 0)
+
+    @contextlib.contextmanager
+    def undone_on_failure(self) -> Iterator[None]:
+        """Take back what the block has changed if it fails; nobody else has seen it, for the lock is held."""
+        size = self._size
+        try:
+            yield
+        except BaseException:  # an interrupt too
+            with contextlib.suppress(OSError):  # a certificate too many is listed then; the first failure tells more
+                os.ftruncate(self._descriptor, size)
+                if self._cleared:
+                    os.write(self._descriptor, self._cleared)
+                os.fsync(self._descriptor)
+            raise
 
     def _read(self) -> None:
         with open(self._descriptor, "rb", closefd=False) as stream:
@@ -210,6 +226,13 @@ def _lock(path: Path, descriptor: int, kind: int) -> None:
             raise failure("lock", path, error) from None
         else:
             return
+
+
+def is_beginning(path: Path) -> bool:
+    """Whether the file is as far as an authority's index gets before its keys are there: its own first line at most."""
+    data = path.read_bytes()
+    first = json.dumps({"event": "issued"})[:-1].encode()
+    return data.count(b"\n") <= 1 and data[: len(first)] == first[: len(data)]
 
 
 def now() -> dt.datetime:

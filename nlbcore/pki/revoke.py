@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,8 @@ from nlbcore.pki.issue import Signer, Window
 from nlbcore.pki.store import read
 from nlbcore.pki.words import REASONS, UNSPECIFIED
 
+_PEM = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOTALL)
+
 
 @dataclass(frozen=True)
 class Crl:
@@ -25,8 +29,21 @@ class Crl:
 
     path: Path
     number: int
-    next_update: dt.datetime  # the earliest of them
+    next_update: dt.datetime  # the earliest of those that are not overdue
     revoked: int  # certificates on them
+    warning: str = ""
+    complete: bool = True
+    """Verifiers that check the whole chain find what they need; if not, the warning says what to do."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One authority's list in the file; empty if there is none and its key is not there."""
+
+    pem: bytes
+    next_update: dt.datetime | None
+    remark: str = ""
+    current: bool = True
 
 
 def find(index: Index, target: str) -> list[Entry]:
@@ -62,9 +79,64 @@ def crl(signer: Signer, entries: Iterable[Entry], number: int, validity: Window)
     return builder.sign(signer.key, keys.digest(signer.key)).public_bytes(Encoding.PEM)
 
 
+def lists(path: Path) -> list[x509.CertificateRevocationList]:
+    """The lists in a file, as far as it can be read."""
+    try:
+        found = _PEM.findall(path.read_bytes())
+    except OSError:
+        return []
+    made = []
+    for pem in found:
+        with contextlib.suppress(ValueError):
+            made.append(x509.load_pem_x509_crl(pem))
+    return made
+
+
+def number_of(made: x509.CertificateRevocationList) -> int:
+    try:
+        return made.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    except (ValueError, x509.ExtensionNotFound):
+        return 0
+
+
+def kept(
+    there: Iterable[x509.CertificateRevocationList],
+    authority: x509.Certificate,
+    entries: Iterable[Entry],
+    now: dt.datetime,
+) -> Part:
+    """The newest of the lists that the authority has signed, for when its key is not there to sign another.
+
+    Args:
+        there: lists to choose from
+        authority: whose list is meant
+        entries: what has to be on it
+        now: what it is overdue by
+    """
+    own = [one for one in there if one.next_update_utc is not None and _signed_by(authority, one)]
+    if not own:
+        return Part(b"", None, "there is no list of the root", current=False)
+    newest = max(own, key=lambda one: one.last_update_utc)
+    pem, end = newest.public_bytes(Encoding.PEM), newest.next_update_utc
+    assert end is not None
+    if end <= now:
+        return Part(pem, end, f"the root's list is overdue since {readable(end)}", current=False)
+    missing = [entry for entry in entries if newest.get_revoked_certificate_by_serial_number(entry.serial) is None]
+    if missing:
+        return Part(pem, end, f"the root's list does not have the revoked {missing[0].name}", current=False)
+    days = (end - now).days
+    good = f"{days} days" if days > 1 else "one day" if days else "less than a day"
+    return Part(pem, end, f"the root's list stays as it is, good until {readable(end)} ({good})")
+
+
 def check_reason(reason: str) -> None:
     if reason not in REASONS:
         raise BadValue("reason", reason, f"one of {', '.join(REASONS)} is meant")
+
+
+def _signed_by(authority: x509.Certificate, one: x509.CertificateRevocationList) -> bool:
+    key = authority.public_key()
+    return one.issuer == authority.subject and isinstance(key, keys.PublicKey) and one.is_signature_valid(key)
 
 
 def _live(found: list[Entry], target: str) -> list[Entry]:

@@ -2,7 +2,13 @@
 
 A file is written beside its place under a name of its own (`.NAME.XXXXXXXX.tmp`), flushed to the disk, and then given
 its name, so a crash leaves the old file or the new one, and at worst a `.tmp` that nobody reads. Without `replace` the
-name is given with link(), which fails if somebody else has taken it meanwhile.
+name is given with link(), which fails if somebody else has taken it meanwhile; with it, the old file keeps a second
+name until all the new ones have theirs.
+
+Several files get their names one after the other. If one cannot have its own, the old files are put back: all or none.
+Killed between two names, the first have the new file and the rest the old one or none, so a new key may stand beside
+an old certificate. Nothing is lost then: the old files are there as `.NAME.XXXXXXXX.old.tmp`, the new ones that have no
+name yet as `.NAME.XXXXXXXX.tmp`, and the same command with --force makes it whole.
 """
 
 from __future__ import annotations
@@ -10,8 +16,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,9 +95,22 @@ def staged(outputs: Sequence[Output], *, replace: bool) -> Iterator[Callable[[],
             path.unlink(missing_ok=True)
 
 
-def write(outputs: Sequence[Output], *, replace: bool) -> None:
-    with staged(outputs, replace=replace) as publish:
-        publish()
+@contextlib.contextmanager
+def kept(paths: Sequence[Path]) -> Iterator[Collection[Path]]:
+    """Keep the files that are there now, and put them back if the block fails; hands out which these are."""
+    old: dict[Path, Path] = {}
+    try:
+        for path in paths:
+            aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old.tmp")
+            with contextlib.suppress(FileNotFoundError):
+                _keep(path, aside)
+                old[path] = aside
+        yield old.keys()
+    except BaseException:  # an interrupt too
+        _put_back(old)
+        raise
+    for aside in old.values():
+        aside.unlink(missing_ok=True)
 
 
 def flush_folder(folder: Path) -> None:
@@ -121,20 +141,55 @@ def _stage(output: Output) -> Path:
 
 def _publish(temporary: Sequence[Path], paths: Sequence[Path], *, replace: bool) -> None:
     done: list[Path] = []
-    for source, path in zip(temporary, paths, strict=True):
+    with kept(paths if replace else ()) as old:
         try:
-            if replace:
-                source.replace(path)
-            else:
-                path.hardlink_to(source)
-        except OSError as error:
-            if not replace:
-                for one in done:
-                    one.unlink(missing_ok=True)
-            raise _taken(path) if isinstance(error, FileExistsError) else failure("write", path, error) from None
-        done.append(path)
-    for folder in {path.parent for path in paths}:
-        flush_folder(folder)
+            for source, path in zip(temporary, paths, strict=True):
+                _name(source, path, replace=replace)
+                done.append(path)
+            for folder in {path.parent for path in paths}:
+                flush_folder(folder)
+        except BaseException:
+            for path in done:
+                if path not in old:
+                    path.unlink(missing_ok=True)
+            raise
+
+
+def _name(source: Path, path: Path, *, replace: bool) -> None:
+    try:
+        if replace:
+            source.replace(path)
+        else:
+            path.hardlink_to(source)
+    except OSError as error:
+        raise _taken(path) if isinstance(error, FileExistsError) else failure("write", path, error) from None
+
+
+def _keep(path: Path, aside: Path) -> None:
+    """A second name for the file, so that its own is never without one; where that is not allowed, another name."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        try:
+            os.link(path, aside, follow_symlinks=False)
+        except PermissionError:  # somebody else's (fs.protected_hardlinks), or a file system without links
+            path.rename(aside)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise failure("write", path, error) from None
+
+
+def _put_back(old: Mapping[Path, Path]) -> None:
+    lost = []
+    for path, aside in old.items():
+        try:
+            aside.replace(path)
+            aside.unlink(missing_ok=True)  # rename() of a file over itself leaves both names
+        except OSError:
+            lost.append(f"{aside} is the old {path}")
+    if lost:
+        raise PkiError(f"cannot put back what was there: {'; '.join(lost)}")
 
 
 def _taken(path: Path) -> PkiError:

@@ -28,8 +28,17 @@ if TYPE_CHECKING:
         def command(self) -> list[str]: ...
 
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""What is meant for the supervisor, also when it is sent to the whole group; attendants ignore it."""
 DELAYS = (0.1, 1.0, 5.0, 30.0)
 """Seconds before it is started again; one that has lived for longer than the last begins anew."""
+
+
+def ignore_signals() -> None:
+    """In the attendant, as soon as it runs: it ends when its control socket does."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 class Attendant:
@@ -67,11 +76,14 @@ class Attendant:
         ours, theirs = socket.socketpair()
         with theirs:
             orders = self._orders(theirs.fileno())
+            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until it has its own way with them
             try:
                 self._process = subprocess.Popen(orders.command(), pass_fds=orders.inherited, stdin=subprocess.DEVNULL)
             except OSError:
                 ours.close()
                 raise
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         self._control = ours
 
     def await_ready(self, seconds: float) -> None:
@@ -128,13 +140,17 @@ class Attendant:
             self._control.close()
         self._process = self._control = None
 
+    def finish(self) -> None:
+        """Tell it to; `close()` waits for it."""
+        if self._control is not None:
+            self._control.close()
+
     def close(self, seconds: float) -> None:
         """Let it finish; one that does not (its reader is stuck) is killed."""
         if self._process is None:
             return
         process = self._process
-        assert self._control is not None
-        self._control.close()
+        self.finish()
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:

@@ -7,12 +7,14 @@
                             RELEASE slot          no more: it has one again
                             DRAIN                 accept what is queued, then no more; exit when the last one has gone
                             STOP                  end every connection and exit
-    worker -> supervisor    READY n | REFUSED n   the answer to PREPARE, with the reason; REFUSED later: it cannot work
+    worker -> supervisor    READY n | REFUSED n   the answer to PREPARE, with the reason; REFUSED otherwise: it cannot work
                             FAILED slot           it could not adopt all of it, with the reason
-                            DONE n                the answer to COMMIT, and to DRAIN when nothing is queued any more
+                            DONE n                the answer to COMMIT
+                            DRAINED               the answer to DRAIN: nothing is queued any more
 
 A message is one packet: JSON ``{"command": ..., "generation": ..., "slot": ..., "reason": ...}``, with at most one
-descriptor beside it. The end of the channel means that the other process is gone.
+descriptor beside it, and only on the way to a worker. The end of the channel means that the other process is gone. A
+worker reads what strangers send, so what it says is not taken on trust: what is no such message is a `ChannelError`.
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ import array
 import json
 import socket
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-Command = Literal[
-    "PREPARE", "COMMIT", "ABORT", "ADOPT", "RELEASE", "DRAIN", "STOP", "READY", "REFUSED", "FAILED", "DONE"
-]
+Order = Literal["PREPARE", "COMMIT", "ABORT", "ADOPT", "RELEASE", "DRAIN", "STOP"]
+Answer = Literal["READY", "REFUSED", "FAILED", "DONE", "DRAINED"]
 _PACKET = 65536
+_LARGEST = 2**63 - 1
 _REASON = 4096  # characters; six bytes each at most in JSON
 
 
@@ -36,25 +38,38 @@ class Message:
     (PREPARE).
     """
 
-    command: Command
+    command: Order | Answer
     generation: int = 0
     reason: str = ""
     slot: int = 0
     fd: int = -1
 
 
-class Channel:
-    """One end of a channel; `fileno()` for whoever polls it."""
+class ChannelError(Exception):
+    """The other end has said something that is no message."""
 
-    def __init__(self, end: socket.socket) -> None:
+
+class Channel:
+    """One end of a channel; `fileno()` for whoever polls it.
+
+    Args:
+        end: the socket
+        expected: the commands that may come
+        descriptors: whether one may come with them; else the kernel throws them away
+    """
+
+    def __init__(self, end: socket.socket, expected: tuple[str, ...], *, descriptors: bool) -> None:
         self._socket = end
+        self._expected = expected
+        self._ancillary = socket.CMSG_LEN(array.array("i").itemsize) if descriptors else 0
 
     @classmethod
     def pair(cls) -> tuple[Channel, Channel]:
+        """The supervisor's end, and the worker's."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         theirs.setblocking(False)
-        return cls(ours), cls(theirs)
+        return cls(ours, get_args(Answer), descriptors=False), cls(theirs, get_args(Order), descriptors=True)
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -63,7 +78,7 @@ class Channel:
         self._socket.close()
 
     def send(self, message: Message) -> bool:
-        """Send; False when the other end is gone, or has let so many messages wait that there is no room for one."""
+        """Send; False when it could not: the other end is gone, or has let too many messages wait."""
         text = {
             "command": message.command,
             "generation": message.generation,
@@ -73,7 +88,7 @@ class Channel:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [message.fd]))] if message.fd >= 0 else []
         try:
             self._socket.sendmsg([json.dumps(text).encode()], rights)
-        except (BrokenPipeError, ConnectionResetError, BlockingIOError):
+        except OSError:
             return False
         return True
 
@@ -82,15 +97,32 @@ class Channel:
 
         Raises:
             BlockingIOError: there is none now
+            ChannelError: what came is no message of the other end's
         """
         fds = array.array("i")
         try:
-            data, rights, _, _ = self._socket.recvmsg(_PACKET, socket.CMSG_SPACE(fds.itemsize), socket.MSG_CMSG_CLOEXEC)
+            data, rights, flags, _ = self._socket.recvmsg(_PACKET, self._ancillary, socket.MSG_CMSG_CLOEXEC)
         except ConnectionResetError:
             return None
-        if not data:
+        if not data and not rights:
             return None
         for level, kind, payload in rights:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
-        return Message(**json.loads(data), fd=fds[0] if fds else -1)
+        if flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC):
+            raise ChannelError("a message with more than there may be in it")
+        return self._parse(data, fds[0] if fds else -1)
+
+    def _parse(self, data: bytes, fd: int) -> Message:
+        try:
+            fields = json.loads(data)
+        except (ValueError, RecursionError):
+            raise ChannelError("a message that is no JSON") from None
+        if not isinstance(fields, dict) or fields.keys() != {"command", "generation", "slot", "reason"}:
+            raise ChannelError("a message with other fields")
+        numbers = (fields["generation"], fields["slot"])
+        if not all(type(number) is int and 0 <= number <= _LARGEST for number in numbers):
+            raise ChannelError("a message with an impossible number")
+        if fields["command"] not in self._expected or not isinstance(fields["reason"], str):
+            raise ChannelError("a message with an unknown command")
+        return Message(**fields, fd=fd)

@@ -102,7 +102,11 @@ def check_apart(path: Path, generation: int) -> Checked:
     except OSError as error:
         raise StartError(f"the checker cannot be started: {error.strerror}") from None
     with ours:
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            theirs.close()
+            raise StartError(f"the checker cannot be started: {error.strerror}") from None
         if pid == 0:
             _become_checker(path, generation, theirs)
         theirs.close()

@@ -18,21 +18,22 @@ learns that the supervisor is gone.
 
 from __future__ import annotations
 
-import contextlib
 import enum
+import itertools
 import math
 import os
+import resource
 import selectors
 import signal
 import time
+import traceback
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nlbcore.errors import StartError
 from nlbcore.process import worker
-from nlbcore.process.channel import Channel, Message
+from nlbcore.process.channel import Channel, ChannelError, Message
 
 if TYPE_CHECKING:
     import socket
@@ -55,6 +56,10 @@ DELAYS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds before a worker is started again, for each time that it has died early."""
 SETTLED = 60.0
 """Seconds that a worker must have served for its next death to count as the first."""
+MESSAGES = 16
+"""Of one worker, in one turn of the main loop."""
+LONGEST_GAP = 1.0
+"""Seconds before a worker is started again when not one is running."""
 LATE = 1.0
 """Seconds between two looks after which the supervisor itself has slept (SIGSTOP, a paused machine): it accuses nobody of
 a silence that was its own."""
@@ -141,6 +146,13 @@ class Fleet:
         self._stopping = False
         self._told_to_stop = False
         self._ticked = self._woke = time.monotonic()
+        self._handlers = {
+            "READY": self._on_ready,
+            "REFUSED": self._on_refused,
+            "FAILED": self._on_failed,
+            "DONE": self._on_done,
+            "DRAINED": self._on_drained,
+        }
 
     @property
     def pids(self) -> set[int]:
@@ -183,7 +195,12 @@ class Fleet:
         ours, theirs = Channel.pair()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
-            pid = os.fork()
+            self.selector.register(ours, selectors.EVENT_READ, partial(self._on_channel, slot))
+            try:
+                pid = os.fork()
+            except OSError:
+                self.selector.unregister(ours)
+                raise
             if pid == 0:
                 self._become_worker(slot.number, theirs)
         except OSError:
@@ -197,35 +214,68 @@ class Fleet:
         slot.prepared = slot.drained = False
         slot.due = now + START_TIMEOUT
         slot.enter(State.STARTING, now)
-        self.selector.register(ours, selectors.EVENT_READ, partial(self._on_channel, slot))
         slot.send(Message("PREPARE", self.snapshot.generation, fd=self.sealed))
 
     def _become_worker(self, number: int, channel: Channel) -> NoReturn:
-        signal.set_wakeup_fd(-1)
-        sockets = [sock for addresses in self.listening.values() for slots in addresses for sock in slots]
-        _close_all_but({0, 1, 2, channel.fileno(), self.segment.fd, self.eventfd, *(sock.fileno() for sock in sockets)})
-        worker.main(
-            worker.Inheritance(
-                slot=number,
-                channel=channel,
-                segment=self.segment,
-                eventfd=self.eventfd,
-                sockets=self.listening,
-                fronts=self.fronts,
+        """The child's way: whatever happens, it does not come back from here."""
+        try:
+            signal.set_wakeup_fd(-1)
+            sockets = [sock for addresses in self.listening.values() for slots in addresses for sock in slots]
+            kept = {0, 1, 2, channel.fileno(), self.segment.fd, self.eventfd, *(sock.fileno() for sock in sockets)}
+            _close_all_but(sorted(kept))
+            worker.main(
+                worker.Inheritance(
+                    slot=number,
+                    channel=channel,
+                    segment=self.segment,
+                    eventfd=self.eventfd,
+                    sockets=self.listening,
+                    fronts=self.fronts,
+                )
             )
-        )
+        except BaseException:  # noqa: BLE001 - whatever it is, this is not the supervisor
+            traceback.print_exc()
+        finally:
+            os._exit(worker.EXIT_CANNOT_START)
 
     # -- what workers say -------------------------------------------------------------------------------------------------
 
     def _on_channel(self, slot: Slot, _mask: int) -> None:
-        assert slot.channel is not None
+        """Hear a worker, but not for ever: who talks without end is heard again in the next turn."""
+        if slot.channel is None:
+            return
         try:
-            while (message := slot.channel.receive()) is not None:
-                getattr(self, f"_on_{message.command.lower()}")(slot, message)
+            for _ in range(MESSAGES):
+                message = slot.channel.receive()
+                if message is None:
+                    break
+                if not self._fits(slot, message):
+                    raise ChannelError(f"{message.command} out of turn")
+                self._handlers[message.command](slot, message)
+            else:
+                return
         except BlockingIOError:
             return
+        except ChannelError as error:
+            self.events.event("error", "worker_misbehaves", worker=slot.number, pid=slot.pid, said=str(error))
+            if slot.pid:
+                os.kill(slot.pid, signal.SIGKILL)
         self.selector.unregister(slot.channel)  # the end: it is about to be reaped, or it is as good as dead
         slot.due = min(slot.due, time.monotonic() + KILL_AFTER) if slot.due else time.monotonic() + KILL_AFTER
+
+    def _fits(self, slot: Slot, message: Message) -> bool:
+        """Whether a worker may say this now."""
+        if message.command == "DRAINED":
+            return self._stopping
+        if message.command == "FAILED":
+            return message.slot < len(self.slots)
+        if message.command == "REFUSED":
+            return slot.state is State.STARTING
+        return (
+            slot.state is State.STARTING
+            and message.generation == self.snapshot.generation
+            and slot.prepared == (message.command == "DONE")
+        )
 
     def _on_ready(self, slot: Slot, _message: Message) -> None:
         slot.prepared = True
@@ -238,7 +288,7 @@ class Fleet:
                 one.send(Message("COMMIT", self.snapshot.generation))
 
     def _on_refused(self, slot: Slot, message: Message) -> None:
-        if self._starting:
+        if self._starting and not self._stopping:
             raise StartError(f"worker {slot.number} cannot serve: {message.reason}")
         self.events.event("error", "worker_refused", worker=slot.number, reason=message.reason)
         slot.send(Message("STOP"))
@@ -247,10 +297,11 @@ class Fleet:
         """It could not adopt a slot, or not all of it."""
         self.events.event("error", "adoption_failed", worker=slot.number, slot=message.slot, reason=message.reason)
 
-    def _on_done(self, slot: Slot, message: Message) -> None:
-        """The answer to COMMIT, or (without a generation) to DRAIN."""
-        if message.generation == 0:
-            slot.drained = True
+    def _on_drained(self, slot: Slot, _message: Message) -> None:
+        slot.drained = True
+
+    def _on_done(self, slot: Slot, _message: Message) -> None:
+        """It serves the generation."""
         if self._stopping:
             return
         slot.due = 0.0
@@ -319,6 +370,8 @@ class Fleet:
             return
         if slot.state is not State.STARTING and now - slot.since > SETTLED:
             slot.failures = 0
+        if code == worker.EXIT_CANNOT_START:
+            slot.failures = len(DELAYS)  # it would not be better in a second
         self._put_off(slot, now)
         delay = f"{slot.due - now:g}s"
         self.events.event("error", "worker_died", worker=slot.number, pid=pid, reason=reason, restart_in=delay)
@@ -326,7 +379,10 @@ class Fleet:
 
     def _put_off(self, slot: Slot, now: float) -> None:
         slot.enter(State.DOWN, now)
-        slot.due = now + DELAYS[min(slot.failures, len(DELAYS) - 1)]
+        delay = DELAYS[min(slot.failures, len(DELAYS) - 1)]
+        if not any(one.state is State.RUNNING for one in self.slots):
+            delay = min(delay, LONGEST_GAP)
+        slot.due = now + delay
         slot.failures += 1
 
     def tick(self) -> None:
@@ -415,8 +471,8 @@ class Fleet:
                 slot.pid = 0
 
 
-def _close_all_but(kept: set[int]) -> None:
-    for number in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
-        if number not in kept:
-            with contextlib.suppress(OSError):  # the descriptor of the listing itself
-                os.close(number)
+def _close_all_but(kept: list[int]) -> None:
+    """Close every descriptor but these, in order; without making one, since there may be none left."""
+    for below, above in itertools.pairwise([-1, *kept, resource.getrlimit(resource.RLIMIT_NOFILE)[0]]):
+        if below + 1 < above:  # an empty range would be taken for an endless one
+            os.closerange(below + 1, above)

@@ -11,8 +11,8 @@ import contextlib
 import json
 import os
 import selectors
-import signal
 import sys
+import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ import setproctitle
 
 from nlbcore.observe import access_log
 from nlbcore.observe.log import EventLog, write_all
+from nlbcore.process.attendant import ignore_signals
 from nlbcore.segment import RING, Segment
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _ATTENTION = 0.25
 """Seconds after which the rings are looked at in any case."""
 
+_TELL_AFTER = 1.0
 _BATCH = 256 * 1024
 
 
@@ -71,6 +73,8 @@ class LogWriter:
         self.names = access_log.Names.of(self.segment.directory())
         self.rings = [self.segment.block(slot).ring for slot in range(self.segment.slots)]
         self.dropped = [int(ring.dropped) for ring in self.rings]
+        self.unreadable = 0
+        self.told = -_TELL_AFTER
         self.failed = False
         self.torn = False  # the last line that was written is not whole
 
@@ -104,13 +108,16 @@ class LogWriter:
         for slot, ring in enumerate(self.rings):
             lines = []
             size = 0
-            for record in _records(ring):
-                found = True
-                lines.append(self._line(record, slot))
-                size += len(lines[-1])
-                if size > _BATCH:
-                    self._write(lines)
-                    lines, size = [], 0
+            try:
+                for record in _records(ring):
+                    found = True
+                    lines.append(self._line(record, slot))
+                    size += len(lines[-1])
+                    if size > _BATCH:
+                        self._write(lines)
+                        lines, size = [], 0
+            except DamagedError:
+                self._report_unreadable(slot)
             self._write(lines)
             self._report_dropped(slot, ring)
         return found
@@ -123,9 +130,17 @@ class LogWriter:
                 self.events.line(*event)
             elif self.orders.access >= 0:
                 return access_log.line(record, slot, self.names)
-        except Exception as error:  # noqa: BLE001 - strangers have a hand in what is parsed here
-            self.events.event("error", "record_unreadable", worker=slot, size=len(record), error=repr(error))
+        except Exception:  # noqa: BLE001 - strangers have a hand in what is parsed here
+            self._report_unreadable(slot)
         return b""
+
+    def _report_unreadable(self, slot: int) -> None:
+        """Once a second at most: a worker that writes nonsense would write it without end."""
+        self.unreadable += 1
+        now = time.monotonic()
+        if now - self.told >= _TELL_AFTER:
+            self.events.event("error", "record_unreadable", worker=slot, count=self.unreadable)
+            self.told, self.unreadable = now, 0
 
     def _write(self, lines: list[bytes]) -> None:
         data = b"".join(lines)
@@ -146,15 +161,29 @@ class LogWriter:
             self.events.event("warning", "log_ring_full", worker=slot, dropped=dropped)
 
 
+class DamagedError(Exception):
+    """What stands in a ring is no record; it has been emptied."""
+
+
 def _records(ring: Ring) -> Iterator[bytes]:
-    """Take the complete records out of a ring."""
+    """Take the complete records out of a ring.
+
+    Raises:
+        DamagedError: its worker has written nonsense
+    """
     data = memoryview(ring.data).cast("B")
     head, tail = int(ring.head), int(ring.tail)
     while tail < head:
-        size = access_log.size_of(_at(data, tail, 4))
+        size = access_log.size_of(_at(data, tail, 4)) if head - tail <= RING else 0
+        if not access_log.SIZE <= size <= head - tail:
+            ring.tail = head
+            raise DamagedError
         yield _at(data, tail, size)
         tail += size
         ring.tail = tail
+    if tail > head:
+        ring.tail = head
+        raise DamagedError
 
 
 def _at(data: memoryview, position: int, size: int) -> bytes:
@@ -165,8 +194,7 @@ def _at(data: memoryview, position: int, size: int) -> bytes:
 
 
 def main() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
+    ignore_signals()
     setproctitle.setproctitle("nlb: log writer")
     LogWriter(Orders(**json.loads(sys.argv[1]))).run()
 

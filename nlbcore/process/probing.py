@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nlbcore.observe.log import EventLog
 from nlbcore.pool.health import Judge, Usable
-from nlbcore.segment import REASONS, SERVERS, Segment
+from nlbcore.segment import INITIAL, REASONS, SERVERS, Segment
 
 if TYPE_CHECKING:
     from nlbcore.address import Endpoint
@@ -119,7 +119,8 @@ class Prober:
 
     def _resume(self, check: Check) -> Judge:
         verdict = self.segment.verdicts[check.row]
-        judge = Judge.resume(check, verdict.state, REASONS[verdict.reason])
+        known = verdict.reason < len(REASONS)  # a worker that has been taken over may have written it
+        judge = Judge.resume(check, verdict.state if known else INITIAL, REASONS[verdict.reason] if known else "")
         if judge.state != verdict.state or not verdict.since_ms:
             self._write(check, judge, _now())
         return judge

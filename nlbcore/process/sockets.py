@@ -7,7 +7,9 @@ Options that accepted sockets inherit (TCP_NODELAY, SO_KEEPALIVE) are set here o
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,6 +79,19 @@ def _listen_unix(endpoint: Endpoint) -> list[socket.socket]:
         made.close()
         raise
     return [made]
+
+
+def inode(path: str | Path) -> tuple[int, int]:
+    """What a name in the file system stands for now: device and number."""
+    status = os.lstat(path)
+    return status.st_dev, status.st_ino
+
+
+def remove(path: Path, known: tuple[int, int]) -> None:
+    """Remove a Unix socket's name, unless it is another one's by now: a balancer that came while we were draining."""
+    with contextlib.suppress(OSError):
+        if inode(path) == known:
+            path.unlink()
 
 
 def _abandoned(path: Path) -> bool:

@@ -93,6 +93,8 @@ class Supervisor:
         self.workers = processors() if self.config.node.workers == "auto" else self.config.node.workers
         self.started = time.time()
         self.listening: dict[str, list[list[socket.socket]]] = {}
+        self.paths: dict[Path, tuple[int, int]] = {}
+        """The Unix sockets among them, which have names to remove."""
         self.selector = selectors.DefaultSelector()
         self.attendants: list[Attendant] = []
         self.fleet: Fleet
@@ -114,6 +116,8 @@ class Supervisor:
             while not self.fleet.ended:
                 self._turn()
             self.attendants[0].revive()  # the log writer has what the last connections left to write
+            for attendant in self.attendants:
+                attendant.finish()
         failed = EXIT_FAILED if self.fleet.failed else 0
         self.events.event("info", "stopped", status=failed)
         return failed
@@ -138,7 +142,7 @@ class Supervisor:
             for endpoint in listener.bind:
                 self.listening[name].append(sockets.listen(endpoint, self.workers))
                 if endpoint.path is not None:
-                    self.ending.callback(Path(endpoint.path).unlink, missing_ok=True)
+                    self.paths[Path(endpoint.path)] = sockets.inode(endpoint.path)
         self.segment = Segment.create(self.workers)
         self.segment.write_directory(rows.directory(self.config.node.name))
         self.eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -228,7 +232,7 @@ class Supervisor:
         if self.deadline is not None:
             wait = max(0.0, min(wait, self.deadline - now))
         for key, mask in self.selector.select(wait):
-            if key.fd in self.selector.get_map():  # an earlier one of this round may have closed it
+            if self.selector.get_map().get(key.fd) is key:  # an earlier one of this round may have closed it
                 key.data(mask)
         now = time.monotonic()
         self.fleet.tick()
@@ -324,6 +328,8 @@ class Supervisor:
     # -- end ----------------------------------------------------------------------------------------------------------
 
     def _close_sockets(self) -> None:
+        while self.paths:
+            sockets.remove(*self.paths.popitem())
         for addresses in self.listening.values():
             for slots in addresses:
                 for sock in slots:

@@ -178,7 +178,7 @@ class Worker:
 
     def _on_drain(self, message: Message) -> None:  # noqa: ARG002
         self._stop_accepting()
-        self.channel.send(Message("DONE"))
+        self.channel.send(Message("DRAINED"))
 
     def _on_stop(self, message: Message) -> None:  # noqa: ARG002
         self.stopping = True

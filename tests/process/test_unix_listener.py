@@ -88,3 +88,27 @@ def test_survives_a_sleep(balancer: Balancer, path: Path, slot: int) -> None:
         visitors.wait_since(moment, 30)
         sleeper.send_signal(signal.SIGCONT)
     visitors.all_served(moment, 0.5)
+
+
+def test_a_draining_one_leaves_its_successor_s_name(
+    run: Callable[..., Balancer], balancer: Balancer, backend: Backend, path: Path, tmp_path: Path
+) -> None:
+    """The name goes when the listeners close, not at the end: by then it may be another balancer's."""
+    client = PlainClient(path)
+    client.ping()
+    balancer.signal(signal.SIGTERM)
+    wait_until(lambda: not path.exists(), "the name goes")
+    other = tmp_path / "other"
+    other.mkdir()
+    tables = {
+        "node": {"workers": 1},
+        "listeners": {"plain": plain_listener(bind=f"unix:{path}")},
+        "server_groups": {"app": server_group(backend)},
+    }
+    with Balancer(other, tables):
+        client.ping()
+        client.close()
+        balancer.wait_exit(0)
+        late = PlainClient(path)
+        late.ping()
+        late.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import mmap
 import os
 import struct
@@ -185,3 +186,13 @@ def test_a_row_for_everything() -> None:
     assert kinds["listeners"] == ListenerCounters * segment.LISTENERS
     assert kinds["servers"] == ServerCounters * segment.SERVERS
     assert len(Ring().data) == segment.RING
+
+
+def test_its_size_is_sealed(create: Callable[[int], Segment]) -> None:
+    """Who has it mapped is not killed by SIGBUS because another process shrinks it."""
+    one = create(1)
+    for size in (0, 1 << 30):
+        with pytest.raises(PermissionError):
+            os.ftruncate(one.fd, size)
+    with pytest.raises(PermissionError):
+        fcntl.fcntl(one.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)

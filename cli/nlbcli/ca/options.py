@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from nlbcore.errors import NlbError
 from nlbcore.pki.words import DEFAULT_KEY_TYPE, KEY_TYPES
+
+if TYPE_CHECKING:
+    from nlbcore.pki.revoke import Crl
 
 EXIT_USAGE = 2
 
@@ -39,6 +42,12 @@ def naming_options(**arguments: str) -> Iterator[None]:
     except BadValue as error:
         option = arguments.get(error.field, f"--{error.field.replace('_', '-')}")
         raise UsageProblem(f'{option} "{error.value}": {error.reason}') from None
+
+
+def tell_warning(crl: Crl) -> None:
+    """What the authority's owner has to know about a list that could be written in part; to stderr."""
+    if crl.warning:
+        click.echo(f"nlb: warning: {crl.warning}", err=True)
 
 
 def authority_option(function: Any) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from nlbcli.ca.options import authority_option, naming_options
+from nlbcli.ca.options import authority_option, naming_options, tell_warning
 from nlbcore.pki.words import REASONS, UNSPECIFIED
 
 
@@ -28,6 +28,9 @@ def command(target: str, *, folder: Path, reason: str, as_json: bool) -> None:
 
     It is meant by its NAME (all certificates of that name), its SERIAL number (hexadecimal) or its FILE. Verifiers know
     when they have read the new ca.crl.
+
+    The authority's root.key need not be there, unless its intermediate itself is meant: the root's list stays as it is
+    then, and a warning says how long it is good.
     """
     from nlbcore.pki.authority import Authority
     from nlbcore.pki.index import now, readable
@@ -35,9 +38,13 @@ def command(target: str, *, folder: Path, reason: str, as_json: bool) -> None:
     with naming_options():
         revoked = Authority.open(folder).revoke(target, reason)
     crl = revoked.crl
+    tell_warning(crl)
     if as_json:
         entries = [entry.as_dict(now()) for entry in revoked.entries]
-        shown = {"revoked": entries, "crl": {"file": str(crl.path), "number": crl.number}}
+        shown = {
+            "revoked": entries,
+            "crl": {"file": str(crl.path), "number": crl.number, "warning": crl.warning or None},
+        }
         click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
         return
     for entry in revoked.entries:

@@ -26,7 +26,26 @@ def test_refused(tmp_path: Path) -> None:
     nlb("ca", "init", "ca", cwd=tmp_path)
     result = nlb("ca", "crl", "ca", "--days", "0", cwd=tmp_path)
     assert (result.returncode, result.stderr) == (2, 'nlb: --days "0": 1 to 36500 days are possible\n')
+    assert not (tmp_path / "ca/ca.crl").exists()
+
+
+def test_without_the_root_key(tmp_path: Path) -> None:
+    """A warning as long as the root's list is good; without one the intermediate's is written, and it fails."""
+    nlb("ca", "init", "ca", cwd=tmp_path)
+    nlb("ca", "crl", "ca", "--days", "20", cwd=tmp_path)
     (tmp_path / "ca/root.key").unlink()
     result = nlb("ca", "crl", "ca", cwd=tmp_path)
-    assert (result.returncode, result.stderr) == (1, "nlb: cannot read ca/root.key: no such file or directory\n")
-    assert not (tmp_path / "ca/ca.crl").exists()
+    assert (result.returncode, result.stdout[:31]) == (0, "ca/ca.crl: list 2, 0 revoked, t")
+    begin = (
+        "nlb: warning: cannot read ca/root.key: no such file or directory: the root's list stays as it is, good until 2"
+    )
+    assert result.stderr.startswith(begin)
+    assert result.stderr.endswith((" (19 days)\n", " (20 days)\n"))
+    (tmp_path / "ca/ca.crl").unlink()
+    result = nlb("ca", "crl", "ca", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        "nlb: cannot read ca/root.key: no such file or directory: there is no list of the root; the intermediate's has"
+        " been written, which is not enough for who checks the whole chain: put root.key back and run `nlb ca crl ca`\n"
+    )
+    assert (tmp_path / "ca/ca.crl").read_text().count("BEGIN X509 CRL") == 1

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from nlbcli.ca.options import UsageProblem, naming_options
+from nlbcli.ca.options import UsageProblem, naming_options, tell_warning
 from nlbcore.pki.errors import BadValue
+from nlbcore.pki.index import now
+from nlbcore.pki.revoke import Crl
 from tests.support.balancer import nlb
 
 
@@ -19,6 +22,14 @@ def test_names_of_options(field: str, message: str) -> None:
     with pytest.raises(UsageProblem) as caught, naming_options(name="NAME"):
         raise BadValue(field, "x", "bad")
     assert (str(caught.value), caught.value.exit_code) == (message, 2)
+
+
+def test_a_warning_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    crl = Crl(Path("ca.crl"), 1, now(), 0)
+    tell_warning(crl)
+    assert capsys.readouterr() == ("", "")
+    tell_warning(replace(crl, warning="look out"))
+    assert capsys.readouterr() == ("", "nlb: warning: look out\n")
 
 
 @pytest.mark.parametrize(

@@ -30,10 +30,31 @@ def test_by_name_serial_and_file(folder: Path) -> None:
     result = nlb("cert", "revoke", "carol.crt", "--ca", "ca", "--json", cwd=folder)
     shown = json.loads(result.stdout)
     assert [one["name"] for one in shown["revoked"]] == ["carol"]
-    assert shown["crl"] == {"file": "ca/ca.crl", "number": 3}
+    assert shown["crl"] == {"file": "ca/ca.crl", "number": 3, "warning": None}
     for name in ("alice", "bob", "carol"):
         assert "certificate revoked" in verdict(folder, name)
     assert verdict(folder, "dave") == f"{folder}/dave.crt: OK\n"
+
+
+def test_without_the_root_key(folder: Path) -> None:
+    """Kept elsewhere: a client is revoked with a warning, the intermediate is not."""
+    authority = Authority.open(folder / "ca")
+    for name in ("alice", "bob"):
+        authority.issue(Request(name, "client"), out=folder)
+    authority.crl(20)
+    (folder / "ca/root.key").unlink()
+    result = nlb("cert", "revoke", "alice", "--ca", "ca", "--json", cwd=folder)
+    warning = json.loads(result.stdout)["crl"]["warning"]
+    assert (result.returncode, result.stderr) == (0, f"nlb: warning: {warning}\n")
+    assert "the root's list stays as it is, good until 2" in warning
+    assert "certificate revoked" in verdict(folder, "alice")
+    assert verdict(folder, "bob") == f"{folder}/bob.crt: OK\n"
+    result = nlb("cert", "revoke", "intermediate", "--ca", "ca", cwd=folder)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        "nlb: cannot read ca/root.key: no such file or directory: only it can put the intermediate on the root's list;"
+        " nothing has been revoked\n"
+    )
 
 
 def test_refused(folder: Path) -> None:

@@ -7,7 +7,6 @@ import selectors
 import socket
 import struct
 import threading
-import time
 from typing import TYPE_CHECKING, Any, Self
 
 from nlbcore.control.protocol import ANSWER_LIMIT, Decoder, encode
@@ -17,6 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nlbcore.control.server import Answer
+
+
+TICK = 0.05
+"""Seconds after which the loop looks at deadlines in any case."""
 
 
 class Loop:
@@ -44,9 +47,7 @@ class Loop:
 
     def _run(self) -> None:
         while self._running:
-            deadline = self.server.deadline()
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            for key, mask in self._selector.select(left):
+            for key, mask in self._selector.select(TICK):
                 key.data(mask)
             self.server.expire()
             self.turns += 1

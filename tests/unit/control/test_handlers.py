@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import datetime
 import json
 import os
@@ -55,9 +56,10 @@ def shared() -> Iterator[Segment]:
 @pytest.fixture
 def segment(shared: Segment) -> Segment:
     """A segment of three slots, all zeros."""
-    size = os.fstat(shared.fd).st_size
-    os.ftruncate(shared.fd, 0)
-    os.ftruncate(shared.fd, size)
+    ctypes.memset(ctypes.addressof(shared.shared), 0, ctypes.sizeof(shared.shared))
+    for slot in range(shared.slots):
+        block = shared.block(slot)
+        ctypes.memset(ctypes.addressof(block), 0, ctypes.sizeof(block))
     return shared
 
 

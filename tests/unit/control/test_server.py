@@ -22,7 +22,7 @@ from nlbcore.control.protocol import REQUEST_LIMIT, encode, request
 from nlbcore.control.server import CLIENTS, ControlServer
 from nlbcore.errors import EXIT_FAILED, EXIT_PERMISSION, BusyError, StartError
 from tests.support.waiting import stays, wait_until
-from tests.unit.control.running import Loop, Peer, frame
+from tests.unit.control.running import TICK, Loop, Peer, frame
 
 
 @pytest.fixture
@@ -216,7 +216,7 @@ def test_an_idle_server_sleeps(path: Path) -> None:
     with Loop(path) as loop, Peer(path) as peer:
         assert peer.ask("status")
         turns = loop.turns
-        stays(lambda: loop.turns <= turns + 1, "a loop without work", 0.2)
+        stays(lambda: loop.turns <= turns + 6, "a loop without work", 4 * TICK)
 
 
 def test_no_descriptors_left(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,36 @@ def test_an_attempt_that_got_nowhere_is_repeated(tmp_path: Path) -> None:
     assert names(tmp_path) == {*FILES, ".root.key.abc.tmp"}
 
 
+KILLED_INIT = """
+import os, sys
+from pathlib import Path
+from nlbcore.pki.authority import Authority
+def step(event, arguments):
+    if event == "os.link" and Path(arguments[1]).name == "root.key":
+        os._exit(9)
+sys.addaudithook(step)
+Authority.create(Path(sys.argv[1]))
+"""
+
+
+def test_an_attempt_that_was_killed_before_the_first_name_is_repeated(tmp_path: Path) -> None:
+    """It has got as far as the index, which is written first."""
+    folder = tmp_path / "ca"
+    done = subprocess.run([sys.executable, "-c", KILLED_INIT, str(folder)], timeout=30, check=False)
+    assert done.returncode == 9
+    assert {name for name in names(folder) if not name.endswith(".tmp")} == {"index"}
+    assert (folder / "index").stat().st_size > 0
+    made = Authority.create(folder)
+    assert [entry.serial for entry in made.entries()] == [made.intermediate.serial_number]
+
+
+def test_an_index_of_others_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "index").write_text("my own")
+    with pytest.raises(PkiError, match=r"--force replaces it"):
+        Authority.create(tmp_path)
+    assert contents(tmp_path) == {"index": b"my own"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -191,10 +221,56 @@ def test_without_the_root_key(tmp_path: Path, authority: Authority) -> None:
     (authority.folder / "root.key").rename(tmp_path / "root.key")
     authority.issue(Request("alice", "client"), out=tmp_path)
     before = contents(authority.folder)
-    for call in (authority.crl, lambda: authority.revoke("alice")):
-        with pytest.raises(PkiError, match=r"cannot read .*root.key: no such file"):
-            call()
+    with pytest.raises(PkiError, match=r"cannot read .*root.key: no such file.*: only it can .* nothing has been rev"):
+        authority.revoke("intermediate")
     assert contents(authority.folder) == before
+    assert "there is no list of the root;" in authority.revoke("alice").crl.warning
+
+
+FULL = """
+import errno, os, sys
+from pathlib import Path
+from nlbcore.pki.authority import Authority
+from nlbcore.pki.errors import PkiError
+from nlbcore.pki.issue import Request
+place, folder, out, call = int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
+authority = Authority.open(folder)
+calls = {
+    "init": lambda: Authority.create(folder, force=True),
+    "issue": lambda: authority.issue(Request("bob", "client"), out=out, p12_password="x", force=True),
+    "revoke": lambda: authority.revoke("bob"),
+}
+steps = 0
+def step(event, arguments):
+    global steps
+    if event in ("os.link", "os.rename"):
+        steps += 1
+        if steps == place:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+sys.addaudithook(step)
+try:
+    calls[call]()
+except PkiError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(("call", "least"), [("issue", 6), ("init", 10), ("revoke", 2)])
+def test_a_full_disk_at_any_name(tmp_path: Path, authority: Authority, call: str, least: int) -> None:
+    """All or none over files that are there: key and certificate stay a pair, the index has no entry more."""
+    out = tmp_path / "out"
+    authority.issue(Request("bob", "client"), out=out, p12_password="x")
+    authority.crl()
+    for step in range(1, 20):
+        before = contents(authority.folder), contents(out)
+        command = [sys.executable, "-c", FULL, str(step), str(authority.folder), str(out), call]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        if not done.stdout:
+            break
+        assert "no space left on device" in done.stdout
+        assert (contents(authority.folder), contents(out)) == before
+    assert step > least
+    assert not [*out.glob(".*"), *authority.folder.glob(".*")]
 
 
 def test_a_failed_issue_leaves_no_trace(tmp_path: Path, authority: Authority) -> None:

@@ -121,6 +121,35 @@ def test_a_failed_write_leaves_what_was_there(path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_a_failure_is_undone(path: Path) -> None:
+    before = path.read_bytes()
+    for blank in (False, True):
+        with pytest.raises(KeyError), opened(path, change=True, blank=blank) as journal, journal.undone_on_failure():
+            if blank:
+                journal.clear()
+            journal.issued(replace(ALICE, serial=1))
+            raise KeyError
+        assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "beginning"),
+    [
+        ("", True),
+        ('{"eve', True),
+        ('{"event": "issued", "serial": "1', True),
+        ('{"event": "issued", "serial": "1"}\n', True),
+        ('{"event": "issued", "serial": "1"}\n{"event": "issued"', True),
+        ('{"event": "issued", "serial": "1"}\n{"event": "issued"}\n', False),
+        ('{"event": "crl"}\n', False),
+        ("my own", False),
+    ],
+)
+def test_beginning(tmp_path: Path, text: str, beginning: bool) -> None:
+    (tmp_path / "index").write_text(text)
+    assert index.is_beginning(tmp_path / "index") is beginning
+
+
 def test_another_command_holds_the_lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "LOCK_TIMEOUT", 0.05)
     with path.open("rb") as other:

@@ -13,7 +13,7 @@ from nlbcore.pki import index, keys, revoke
 from nlbcore.pki.authority import Authority
 from nlbcore.pki.errors import BadValue, PkiError
 from nlbcore.pki.index import Entry
-from nlbcore.pki.issue import Request, Signer, window
+from nlbcore.pki.issue import Request, Signer, Window, window
 from tests.support.programs import run
 
 END = b"-----END X509 CRL-----\n"
@@ -82,6 +82,98 @@ def test_the_lists(tmp_path: Path, authority: Authority) -> None:
     bob, alice = (index_entry(authority, name) for name in ("bob", "alice"))
     assert reasons[bob.serial] == []  # "unspecified" is not written (RFC 5280, 5.3.1)
     assert [one.value for one in reasons[alice.serial]] == [x509.CRLReason(x509.ReasonFlags.superseded)]
+
+
+def test_without_the_root_key_its_list_is_kept(tmp_path: Path, authority: Authority) -> None:
+    """A client is revoked for verifiers that check the whole chain, with the root's key far away."""
+    alice = authority.issue(Request("alice", "client"), out=tmp_path)
+    bob = authority.issue(Request("bob", "client"), out=tmp_path)
+    assert not authority.crl(20).warning
+    before = lists(authority.folder / "ca.crl")
+    (authority.folder / "root.key").rename(tmp_path / "root.key")
+    revoked = authority.revoke("bob")
+    warning = revoked.crl.warning
+    assert warning.startswith(f"cannot read {authority.folder}/root.key: no such file or directory: the root's list")
+    assert f"stays as it is, good until {index.readable(end(before[1]))} (" in warning
+    assert revoked.crl.complete
+    after = lists(authority.folder / "ca.crl")
+    assert after[1] == before[1]
+    assert (revoked.crl.number, revoke.number_of(after[0])) == (2, 2)
+    assert revoked.crl.next_update == end(after[0]) < end(after[1])
+    assert "certificate revoked" in openssl_verify(authority, bob.certificate)
+    assert openssl_verify(authority, alice.certificate) == f"{alice.certificate}: OK\n"
+    assert authority.crl().warning == warning
+    (tmp_path / "root.key").rename(authority.folder / "root.key")
+    assert not authority.crl().warning
+    assert [revoke.number_of(one) for one in lists(authority.folder / "ca.crl")] == [4, 4]
+
+
+def end(one: x509.CertificateRevocationList) -> dt.datetime:
+    assert one.next_update_utc is not None
+    return one.next_update_utc
+
+
+@pytest.mark.parametrize("state", ["missing", "another's", "overdue", "lacking"])
+def test_without_the_root_key_and_a_good_list_of_it(tmp_path: Path, authority: Authority, state: str) -> None:
+    """A client is still revoked, as far as it can be; `crl` does the same and fails, for the root's key is needed."""
+    alice = authority.issue(Request("alice", "client"), out=tmp_path)
+    path = authority.folder / "ca.crl"
+    signer = Signer(authority.root, keys.load(authority.folder / "root.key", authority.root))
+    now = index.now()
+    kept, remark = 1, "there is no list of the root;"
+    if state == "missing":
+        kept = 0
+    elif state == "another's":
+        kept = 0
+        other = Authority.create(tmp_path / "other", name="Example")  # of the same name, with another key
+        other.crl()
+        path.write_bytes((tmp_path / "other/ca.crl").read_bytes())
+    elif state == "overdue":
+        past = Window(now - dt.timedelta(days=2), now - dt.timedelta(days=1), clamped=False)
+        path.write_bytes(revoke.crl(signer, [], 5, past))
+        remark = f"the root's list is overdue since {index.readable(past.end)};"
+    else:
+        authority.crl()
+        old = path.read_bytes()
+        authority.revoke("intermediate")
+        path.write_bytes(old)  # as after a crash between the index and the list
+        remark = "the root's list does not have the revoked intermediate;"
+    (authority.folder / "root.key").unlink()
+    crl = authority.revoke("alice").crl
+    assert not crl.complete
+    assert f"no such file or directory: {remark} the intermediate's has been written" in crl.warning
+    assert crl.warning.endswith(f"put root.key back and run `nlb ca crl {authority.folder}`")
+    made = lists(path)
+    assert len(made) == 1 + kept
+    assert [one.serial_number for one in made[0]] == [alice.entry.serial]
+    assert crl.next_update == end(made[0])
+    with pytest.raises(PkiError, match=remark):
+        authority.crl()
+    assert revoke.number_of(lists(path)[0]) == crl.number + 1
+
+
+def test_how_long_a_kept_list_is_good(authority: Authority) -> None:
+    authority.crl(5)
+    there = revoke.lists(authority.folder / "ca.crl")
+    last = end(there[1])
+    for left, text in [
+        (dt.timedelta(days=3), "(3 days)"),
+        (dt.timedelta(days=1), "(one day)"),
+        (dt.timedelta(hours=2), "(less than a day)"),
+    ]:
+        part = revoke.kept(there, authority.root, [], last - left)
+        assert part.current
+        assert part.remark.endswith(text)
+    assert not revoke.kept(there, authority.root, [], last).current
+
+
+def test_lists_that_cannot_be_read(tmp_path: Path, authority: Authority) -> None:
+    authority.crl()
+    path = authority.folder / "ca.crl"
+    broken = b"-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"
+    path.write_bytes(b"\xff" + broken + path.read_bytes())
+    assert [one.issuer for one in revoke.lists(path)] == [authority.intermediate.subject, authority.root.subject]
+    assert revoke.lists(tmp_path / "none") == []
 
 
 def index_entry(authority: Authority, name: str) -> Entry:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 from typing import TYPE_CHECKING, get_args
 
 import pytest
 
-from nlbcore.process.channel import Channel, Command, Message
+from nlbcore.process.channel import Answer, Channel, ChannelError, Message, Order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,10 +24,10 @@ def ends() -> Iterator[tuple[Channel, Channel]]:
 
 
 def test_both_directions_in_order(ends: tuple[Channel, Channel]) -> None:
-    for here, there in (ends, ends[::-1]):
+    for here, there, commands in ((*ends, Order), (*ends[::-1], Answer)):
         messages = [
             Message(command, number, f"r{number}", slot=255 - number)
-            for number, command in enumerate(get_args(Command))
+            for number, command in enumerate(get_args(commands))
         ]
         for message in messages:
             assert here.send(message)
@@ -101,14 +103,68 @@ def test_the_end_of_the_channel() -> None:
 
 def test_a_long_reason(ends: tuple[Channel, Channel]) -> None:
     reason = '"\n\u00e4' * 1000
-    assert ends[0].send(Message("REFUSED", 7, reason))
-    assert ends[1].receive() == Message("REFUSED", 7, reason)
+    assert ends[1].send(Message("REFUSED", 7, reason))
+    assert ends[0].receive() == Message("REFUSED", 7, reason)
 
 
 def test_a_reason_of_any_length_arrives(ends: tuple[Channel, Channel]) -> None:
     """It may be cut, but not lost, and it must not break the channel."""
-    assert ends[0].send(Message("REFUSED", 7, "x" * 100_000))
-    message = ends[1].receive()
+    assert ends[1].send(Message("REFUSED", 7, "x" * 100_000))
+    message = ends[0].receive()
     assert message is not None
     assert message.command == "REFUSED"
     assert message.reason.startswith("xxx")
+
+
+GOOD = {"command": "READY", "generation": 1, "slot": 0, "reason": ""}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"hello",
+        b"\xff\xfe",
+        b"[]",
+        b"5",
+        b"[" * 60_000,
+        b"x" * 70_000,
+        json.dumps({"command": "READY"}).encode(),
+        *(
+            json.dumps({**GOOD, **change}).encode()
+            for change in (
+                {"x": 1},
+                {"command": "FOO"},
+                {"command": "END"},
+                {"command": "STOP"},
+                {"command": 5},
+                {"command": []},
+                {"generation": -1},
+                {"generation": True},
+                {"generation": 1.5},
+                {"generation": 2**63},
+                {"generation": "1"},
+                {"slot": None},
+                {"reason": 7},
+                {"fd": 0},
+            )
+        ),
+    ],
+    ids=lambda said: said[:40].decode(errors="replace"),
+)
+def test_what_is_no_message_is_told_so(ends: tuple[Channel, Channel], said: bytes) -> None:
+    """A worker that has been taken over may say anything: it is neither obeyed nor an accident."""
+    ends[1]._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    ends[1]._socket.send(said)
+    with pytest.raises(ChannelError):
+        ends[0].receive()
+    assert ends[1].send(Message("DONE", 1))
+    assert ends[0].receive() == Message("DONE", 1), "the next one is read as if nothing had been"
+
+
+def test_the_supervisor_takes_no_descriptors(ends: tuple[Channel, Channel]) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        assert ends[1].send(Message("READY", 1, fd=0))
+        with pytest.raises(ChannelError, match="more than there may be"):
+            ends[0].receive()
+    assert len(os.listdir("/proc/self/fd")) == before

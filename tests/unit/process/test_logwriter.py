@@ -119,6 +119,23 @@ def test_all_rings_are_read(bench: Bench) -> None:
     assert not bench.writer.drain()
 
 
+@pytest.mark.parametrize(
+    ("head", "content"), [(1000, b""), (1000, b"\xff" * 1000), (RING + 1, b""), (2**63, b""), (8, b"\x07\0\0\0")]
+)
+def test_nonsense_in_a_ring_is_told_and_thrown_away(bench: Bench, head: int, content: bytes) -> None:
+    """A worker that has been taken over writes what it likes: no endless loop, no flood, and the others are heard."""
+    for _ in range(3):
+        ring = bench.ring(0)
+        ring.tail = 0
+        ctypes.memmove(ring.data, content.ljust(1000, b"\0"), 1000)
+        ring.head = head
+        put(bench.ring(1), record(1, b"x.example"))
+        bench.writer.drain()
+        assert ring.tail == ring.head
+    assert len(bench.lines()) == 3
+    assert bench.events.read_text().count("record_unreadable worker=0 count=1") == 1
+
+
 @pytest.mark.parametrize("before", [1, 3, 4, 5, SIZE - 1, SIZE, SIZE + 1, SIZE + 5])
 def test_around_the_end(tmp_path: Path, before: int) -> None:
     """A record that begins so many bytes before the end of the ring: its size, its head or its texts go around."""
