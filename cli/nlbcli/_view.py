@@ -50,7 +50,7 @@ def show(out: Console, status: dict[str, Any]) -> None:
             (_plain(status["node"]), "bold"),
             "  ",
             _state(status["state"]),
-            f"  generation {status['generation']}, {status['connections']:,} connections",
+            f"  generation {status['generation']}, {status['connections']:,} connection{'' if status['connections'] == 1 else 's'}",
         )
     )
     up = _duration(status["uptime_s"])

@@ -22,7 +22,8 @@ def command(ctx: click.Context, path: Path, *, strict: bool, as_json: bool) -> N
     """Check a configuration and everything it names, without starting anything.
 
     Tells every finding, one a line: `FILE:LINE:COLUMN: error: KEY: message`. Certificates and keys are read and compared,
-    so run it as the user that the balancer runs as. Exits with 0 if `nlb run` would start with it, else with 78.
+    so run it as the user that the balancer runs as. Exits with 0 if `nlb run` would take it, else with 78. Nothing is
+    bound: that an address is taken or not this machine's shows at the start only.
     """
     from nlbcore.process.checker import rehearse
 
@@ -34,7 +35,9 @@ def command(ctx: click.Context, path: Path, *, strict: bool, as_json: bool) -> N
     else:
         for finding in rehearsal.findings:
             click.echo(_coloured(finding), color=False if os.environ.get("NO_COLOR") else None)
-        click.echo(f"{path}: OK" if passed else f"{path}: {_count(rehearsal.findings)}{_why(rehearsal.ok)}")
+        count = _count(rehearsal.findings)
+        verdict = f"OK{count and ', '}{count}" if passed else f"{count}{_why(rehearsal.ok)}"
+        click.echo(f"{path}: {verdict}")
     ctx.exit(0 if passed else EXIT_CONFIG)
 
 

@@ -14,7 +14,11 @@ from nlbcli._socket import control_socket, socket_options
 @click.command("status")
 @socket_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--check", is_flag=True, help="For monitors: one line; exit with 0 when all is well, else with 1.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="For monitors: one line; exit 0: all is well, 1: not, 69: none runs.",
+)
 @click.option(
     "--days",
     type=click.FloatRange(min=0),
@@ -32,11 +36,20 @@ def command(
     server, a certificate that expires soon, an overdue revocation list, a balancer that is starting or draining.
     """
     from nlbcore.control.client import call, problems, summary
+    from nlbcore.errors import NotRunningError
 
-    status = call(control_socket(path, socket), "status")
+    shown: dict[str, Any]
+    try:
+        status = call(control_socket(path, socket), "status")
+    except NotRunningError as error:
+        if not check:
+            raise
+        shown = {"ok": False, "problems": [str(error)]}
+        click.echo(json.dumps(shown, indent=2, ensure_ascii=False) if as_json else f"NOT OK: {error}")
+        ctx.exit(error.exit_code)
     found = problems(status, days) if check else []
     if as_json:
-        shown: dict[str, Any] = {"ok": not found, "problems": found} if check else status
+        shown = {"ok": not found, "problems": found} if check else status
         click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
     elif check:
         click.echo(f"NOT OK: {'; '.join(found)}" if found else f"OK: {summary(status)}")

@@ -19,7 +19,11 @@ def command(path: Path | None, socket: Path | None, *, now: bool) -> None:
     not the stopping; `nlb stop --now` beside it cuts it short.
     """
     from nlbcore.control.client import stop
+    from nlbcore.errors import NlbError
 
     where = control_socket(path, socket)
-    stop(where, now=now)
+    try:
+        stop(where, now=now)
+    except KeyboardInterrupt:
+        raise NlbError("not waited for: it goes on stopping; `nlb stop --now` cuts it short") from None
     click.echo(f"the balancer at {where} has stopped")

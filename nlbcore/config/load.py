@@ -69,6 +69,10 @@ class Loaded:
         return not any(item[: len(path)] == path for item in self.broken)
 
 
+STAND_IN = "/nlb-broken/"
+"""Begins the paths that stand in for broken ones in a partial model."""
+
+
 def load(path: Path) -> Loaded:
     """Read a file. Every problem is a finding; `config` is None if one of them is an error."""
     file = str(path)
@@ -155,7 +159,7 @@ def _partial(
         if broken.issuperset(wrong):
             return None, frozenset(broken)
         for path, kind in wrong.items():
-            _mend(rest, path, kind, f"/nlb-broken/{len(broken)}")
+            _mend(rest, path, kind, f"{STAND_IN}{len(broken)}")
             broken.add(path)
         try:
             config = Config.model_validate(rest, context=context)

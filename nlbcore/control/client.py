@@ -77,9 +77,10 @@ def problems(status: Message, days: float) -> list[str]:
     found = []
     if status["state"] != "running":
         found.append(f"the balancer is {status['state']}")
-    found += [text for worker in status["workers"] if (text := _worker_problem(worker))]
-    if not any(worker["state"] == "running" for worker in status["workers"]):
-        found.append("no worker is running")
+    else:
+        found += [text for worker in status["workers"] if (text := _worker_problem(worker))]
+        if not any(worker["state"] == "running" for worker in status["workers"]):
+            found.append("no worker is running")
     found += [
         f"server group {group['name']} has no usable server"
         + (": new connections go to all of them" if group["fail_open"] else "")

@@ -233,4 +233,6 @@ def _moment(seconds: float) -> str:
 
 
 def _days(moment: datetime.datetime, now: float) -> float:
-    return round((moment.timestamp() - now) / 86400, 2)
+    """To two digits; what is over is below zero, however little."""
+    days = round((moment.timestamp() - now) / 86400, 2)
+    return min(days, -0.01) if moment.timestamp() <= now else days

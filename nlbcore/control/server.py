@@ -263,7 +263,10 @@ def _lock(lock_path: Path, path: Path) -> int:
         except BlockingIOError:
             holder = os.pread(fd, 32, 0).decode(errors="replace").strip()
             os.close(fd)
-            raise StartError(f"another nlb is running (pid {holder or 'unknown'}), it answers at {path}") from None
+            raise StartError(
+                f"another nlb is running (pid {holder or 'unknown'}), it answers at {path}: stop it with `nlb stop`, "
+                "or give this one a [node] control_socket of its own"
+            ) from None
         except FileNotFoundError:  # its last holder has removed it
             pass
         except OSError:

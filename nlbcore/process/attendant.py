@@ -128,6 +128,7 @@ class Attendant:
             self._events.event("error", f"{self.name}_not_started", error=error.strerror)
         else:
             self.restarts += 1
+            self._events.event("info", f"{self.name}_started", pid=self.pid)
 
     def _put_off(self, now: float) -> float:
         delay = DELAYS[min(self._failures, len(DELAYS) - 1)]

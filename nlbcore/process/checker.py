@@ -22,7 +22,7 @@ import setproctitle
 
 from nlbcore.config.check import check
 from nlbcore.config.finding import Finding, in_order
-from nlbcore.config.load import load
+from nlbcore.config.load import STAND_IN, load
 from nlbcore.errors import EXIT_FAILED, StartError
 from nlbcore.process.snapshot import Rows, Snapshot
 from nlbcore.tls.material import Material, load_material
@@ -189,6 +189,7 @@ def _folders(loaded: Loaded, config: Config) -> Iterator[Finding]:
         for key, target in (("file", config.log.file), ("access", config.log.access))
         if isinstance(target, Path)
     ]
+    yield from _control_socket(loaded, config.node.control_socket)
     for name, listener in config.listeners.items():
         several = len(listener.bind) > 1
         for index, endpoint in enumerate(listener.bind):
@@ -196,6 +197,8 @@ def _folders(loaded: Loaded, config: Config) -> Iterator[Finding]:
                 key: KeyPath = ("listeners", name, "bind", *((index,) if several else ()))
                 places.append((key, Path(endpoint.path)))
     for key, path in places:
+        if str(path).startswith(STAND_IN):
+            continue
         kept = key[0] == "log" and os.access(path, os.F_OK)  # a log is appended to, a socket is made anew
         if _is_folder(path):
             yield loaded.finding(key, "error", f"{path} is a folder")
@@ -205,6 +208,18 @@ def _folders(loaded: Loaded, config: Config) -> Iterator[Finding]:
             )
         elif not os.access(path if kept else path.parent, os.W_OK):
             yield loaded.finding(key, "error", f"{path} may not be written", "run as the user that nlb runs as")
+
+
+def _control_socket(loaded: Loaded, path: Path) -> Iterator[Finding]:
+    """Its folder is made where only that is missing."""
+    key: KeyPath = ("node", "control_socket")
+    folder = path.parent if _is_folder(path.parent) else path.parent.parent
+    if not _is_folder(folder):
+        hint = f"mkdir -p {shlex.quote(str(path.parent))}"
+        yield loaded.finding(key, "error", f"there is no folder {path.parent} for {path.name}", hint)
+    elif not os.access(folder, os.W_OK):
+        hint = 'give it a place that this user can write, as in control_socket = "nlb.sock"'
+        yield loaded.finding(key, "error", f"{path} may not be made", hint)
 
 
 def _is_folder(path: Path) -> bool:

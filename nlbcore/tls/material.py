@@ -167,7 +167,11 @@ class _Reader:
         return made
 
     def _lists(self, name: Path) -> list[bytes]:
-        data, _ = self._read(name, MAX_LIST_BYTES)
+        try:
+            data, _ = self._read(name, MAX_LIST_BYTES)
+        except BadFile as error:
+            hint = error.hint or "`nlb ca crl DIR` writes the lists of an authority that `nlb ca init` has made"
+            raise BadFile(str(error), hint) from None
         return pem.revocation_lists(data)
 
     def _server_certificate(self, pair: CertificatePair, path: KeyPath, policy: str) -> ServerCertificate | None:

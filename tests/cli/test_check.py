@@ -66,7 +66,7 @@ def test_warnings_pass_unless_strict(folder: Path) -> None:
         "nlb.toml:5:19: warning: listeners.web.security_policy: "
         "the OpenSSL in use lacks 1 cipher suite of tls_cipher_policy_1_0: DES-CBC3-SHA"
     )
-    assert last == "nlb.toml: OK"
+    assert last == "nlb.toml: OK, 1 warning"
     result = nlb("check", "--strict", cwd=folder)
     assert (result.returncode, result.stderr) == (78, "")
     assert result.stdout.splitlines() == [warning, "nlb.toml: 1 warning (--strict)"]

@@ -177,9 +177,14 @@ def test_reports_of_trouble_and_their_end(tmp_path: Path, backend: Backend, pki:
 
 
 def test_no_balancer(tmp_path: Path) -> None:
-    for arguments in ((), ("--json",), ("--check",)):
+    said = "no running balancer at nlb.sock"
+    for arguments in ((), ("--json",)):
         done = nlb("status", "--socket", "nlb.sock", *arguments, cwd=tmp_path)
-        assert (done.returncode, done.stdout, done.stderr) == (69, "", "nlb: no running balancer at nlb.sock\n")
+        assert (done.returncode, done.stdout, done.stderr) == (69, "", f"nlb: {said}\n")
+    done = nlb("status", "--socket", "nlb.sock", "--check", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (69, f"NOT OK: {said}\n", ""), "a monitor shows this line"
+    done = nlb("status", "--socket", "nlb.sock", "--check", "--json", cwd=tmp_path)
+    assert (done.returncode, json.loads(done.stdout)) == (69, {"ok": False, "problems": [said]})
 
 
 def test_days_is_a_number() -> None:

@@ -100,6 +100,9 @@ def test_a_second_balancer_with_the_same_socket(balancer: Balancer) -> None:
     with balancer:
         done = nlb("run", "-c", balancer.path)
         assert (done.returncode, done.stdout) == (1, "")
-        expected = f"nlb: another nlb is running (pid {balancer.pid}), it answers at {balancer.control_socket}\n"
+        expected = (
+            f"nlb: another nlb is running (pid {balancer.pid}), it answers at {balancer.control_socket}: "
+            "stop it with `nlb stop`, or give this one a [node] control_socket of its own\n"
+        )
         assert done.stderr == expected
         assert nlb("status", "--check", "-c", balancer.path).returncode == 0

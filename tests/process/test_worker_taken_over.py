@@ -15,7 +15,7 @@ import pytest
 
 from nlbcore.segment import DIRECTORY, HEADER, SHARED, Segment
 from tests.support.waiting import wait_until
-from tests.support.workers import PlainClient, by_slot
+from tests.support.workers import PlainClient, by_slot, successor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +93,7 @@ def test_descriptors_it_sends(run: Run, tables: Tables) -> None:
         victim = by_slot(balancer)[0]
         with closing(channel(victim)) as end:
             socket.send_fds(end, [b"hello"], [0, 1, 2])
-        wait_until(lambda gone=victim: by_slot(balancer).get(0) not in (None, gone), "it is replaced")
+        successor(balancer, "nlb: worker 0", victim)
     wait_until(lambda: supervisor.num_fds() <= before, "nothing is kept")
 
 

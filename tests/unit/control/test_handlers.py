@@ -249,6 +249,8 @@ def test_certificates_and_revocation_lists(view: View) -> None:
     assert second["days_left"] == -2.0
     assert [one["days_left"] for one in answer["crls"]] == [0.5, None]
     assert answer["crls"][1]["next_update"] is None
+    over = CrlView("web", "CN=Root", now - datetime.timedelta(seconds=1))
+    assert status(replace(view, crls=(over,)))["crls"][0]["days_left"] < 0, "however little"
     json.dumps(answer)
 
 

@@ -312,7 +312,9 @@ def test_a_second_server_on_the_same_path(path: Path) -> None:
     with Loop(path), Peer(path) as peer:
         with pytest.raises(StartError) as caught:
             make(path)
-        assert str(caught.value) == f"another nlb is running (pid {os.getpid()}), it answers at {path}"
+        assert str(caught.value).startswith(
+            f"another nlb is running (pid {os.getpid()}), it answers at {path}: stop it"
+        )
         assert caught.value.exit_code == EXIT_FAILED
         assert peer.ask("status"), "the first one is not disturbed"
     server = make(path)

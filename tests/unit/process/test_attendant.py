@@ -141,6 +141,7 @@ def test_it_is_started_again_later_and_later(helper: Helper) -> None:
         attendant.await_ready(10)
         assert attendant.pid not in (0, first)
         assert attendant.restarts == restarts + 1
+        expected.append(f"info log_writer_started pid={attendant.pid}")
     now = time.monotonic() + DELAYS[-1] + 1
     os.kill(attendant.pid, signal.SIGABRT)
     helper.dies(now)

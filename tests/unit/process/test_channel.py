@@ -116,7 +116,23 @@ def test_a_reason_of_any_length_arrives(ends: tuple[Channel, Channel]) -> None:
     assert message.reason.startswith("xxx")
 
 
-GOOD = {"command": "READY", "generation": 1, "slot": 0, "reason": ""}
+GOOD: dict[str, object] = {"command": "READY", "generation": 1, "slot": 0, "reason": ""}
+CHANGES: list[dict[str, object]] = [
+    {"x": 1},
+    {"command": "FOO"},
+    {"command": "END"},
+    {"command": "STOP"},
+    {"command": 5},
+    {"command": []},
+    {"generation": -1},
+    {"generation": True},
+    {"generation": 1.5},
+    {"generation": 2**63},
+    {"generation": "1"},
+    {"slot": None},
+    {"reason": 7},
+    {"fd": 0},
+]
 
 
 @pytest.mark.parametrize(
@@ -129,25 +145,7 @@ GOOD = {"command": "READY", "generation": 1, "slot": 0, "reason": ""}
         b"[" * 60_000,
         b"x" * 70_000,
         json.dumps({"command": "READY"}).encode(),
-        *(
-            json.dumps({**GOOD, **change}).encode()
-            for change in (
-                {"x": 1},
-                {"command": "FOO"},
-                {"command": "END"},
-                {"command": "STOP"},
-                {"command": 5},
-                {"command": []},
-                {"generation": -1},
-                {"generation": True},
-                {"generation": 1.5},
-                {"generation": 2**63},
-                {"generation": "1"},
-                {"slot": None},
-                {"reason": 7},
-                {"fd": 0},
-            )
-        ),
+        *(json.dumps({**GOOD, **change}).encode() for change in CHANGES),
     ],
     ids=lambda said: said[:40].decode(errors="replace"),
 )
