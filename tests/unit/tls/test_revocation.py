@@ -337,6 +337,6 @@ def test_in_the_configuration(pki: Pki, tmp_path: Path) -> None:
         ),
         (
             f"nlb.toml:8:{8 + len(good.name) + len(bad.name) + 8}: error: listeners.web.client_auth.crl[2]: none.crl: "
-            "no such file or directory"
+            "no such file or directory (`nlb ca crl DIR` writes the lists of an authority that `nlb ca init` has made)"
         ),
     ]
