@@ -37,7 +37,7 @@ def test_delays_grow(
                 assert (wait["state"], wait["pid"]) == ("down", 0)
                 visitors.wait_since(moment)
             balancer.wait_event("worker_started", since=mark, worker=0)
-            visitors.all_served(moment, 1.0)
+            visitors.all_served(moment, 1.9)  # a second, and something for a busy machine; the longest restart takes 2
     deaths = balancer.find_events("worker_died")
     delays = [delay(event) for event in deaths]
     assert len(delays) == 4

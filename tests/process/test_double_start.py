@@ -34,7 +34,7 @@ def test_same_configuration(
     second = Balancer(tmp_path, first.path.read_text())
     with Visitors(partial(PlainClient, first.port("plain"))) as visitors:
         said = refusal(second, request)
-    visitors.all_served(0, 1.0)
+    visitors.all_served(0, 3.0)
     assert f"pid {first.pid}" in said
     assert str(first.control_socket) in said
     status = first.status()
@@ -58,6 +58,6 @@ def test_same_port(
         assert f"127.0.0.1:{first.port('plain')}" in said
         assert "another process listens there" in said
         visitors.wait_since(0, 20)
-    visitors.all_served(0, 1.0)
+    visitors.all_served(0, 3.0)
     assert not second.control_socket.exists()
     assert first.status()["state"] == "running"

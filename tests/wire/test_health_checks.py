@@ -145,4 +145,4 @@ def test_the_prober_is_replaced_and_goes_on_from_what_it_knew(tmp_path: Path) ->
 
 
 def probers(balancer: Balancer) -> list[Any]:
-    return [one for one in balancer.processes() if "nlb: prober" in " ".join(one.cmdline())]
+    return balancer.titled("nlb: prober")

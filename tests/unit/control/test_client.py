@@ -109,7 +109,7 @@ def test_a_balancer_that_hangs(path: Path, listener: socket.socket) -> None:
         with pytest.raises(BusyError, match="does not answer in time") as caught:
             call(path, "status", timeout=0.1)
         assert caught.value.exit_code == 75
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 4
 
 
 @pytest.mark.parametrize(

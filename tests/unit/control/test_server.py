@@ -141,7 +141,7 @@ def test_silence_has_an_end(path: Path, data: bytes) -> None:
         bad.send(data)
         started = time.monotonic()
         assert bad.answer() is None
-        assert 0.05 < time.monotonic() - started < 2
+        assert 0.05 < time.monotonic() - started < 4
         with Peer(path) as good:
             assert good.ask("status")
 
@@ -154,7 +154,7 @@ def test_drops_do_not_extend_the_deadline(path: Path) -> None:
             for byte in encode(request("status", {"text": "x" * 1000})):
                 bad.send(bytes([byte]))
                 time.sleep(0.01)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 4
 
 
 def test_a_client_that_does_not_read_has_an_end(path: Path) -> None:

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from nlbcore.process.checker import rehearse
+from tests.support.balancer import title
 from tests.support.certs import Pki
 from tests.support.waiting import wait_until
 
@@ -221,7 +222,7 @@ def test_a_checker_that_is_killed(tmp_path: Path) -> None:
     process = start_apart(path)
 
     def checker() -> list[psutil.Process]:
-        return [one for one in psutil.Process(process.pid).children() if "nlb: checker" in one.cmdline()]
+        return [one for one in psutil.Process(process.pid).children() if "nlb: checker" in title(one)]
 
     try:
         wait_until(checker, "the checker is there")[0].kill()
