@@ -291,9 +291,19 @@ class Balancer:
         return int((bind if isinstance(bind, str) else bind[0]).rpartition(":")[2])
 
     def line(self, client: TlsClient | socket.socket, timeout: float = 5.0) -> Line:
-        """The access log's line of a client's connection, known by its port; call it before a plain socket is closed."""
+        """The access log's line of a client's connection, known by the ports of both ends (the kernel gives a client's port
+        again, to one of another listener at once); call it before a plain socket is closed.
+        """
         port = client.getsockname()[1] if isinstance(client, socket.socket) else client.port
-        return self.access.wait_for(timeout=timeout, client_port=port)
+        names = self._listeners_at(_peer_port(client if isinstance(client, socket.socket) else client.sock))
+        return self.access.wait_for(
+            lambda line: not names or line["listener"] in names, timeout=timeout, client_port=port
+        )
+
+    def _listeners_at(self, port: int) -> set[str]:
+        """The names of the listeners at a TCP port; none for 0."""
+        binds = {name: [str(bind) for bind in _several(table["bind"])] for name, table in self._listeners.items()}
+        return {name for name, some in binds.items() if port and any(bind.endswith(f":{port}") for bind in some)}
 
     @property
     def pid(self) -> int:
@@ -431,3 +441,16 @@ def open_descriptors(pid: int) -> list[str]:
             with contextlib.suppress(OSError):
                 targets.append(f"{name}={os.readlink(f'/proc/{pid}/fd/{name}')}")
     return targets
+
+
+def _several(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
+
+
+def _peer_port(sock: socket.socket) -> int:
+    """Where a socket is connected to; 0 when that is no TCP port, or it is connected no more."""
+    try:
+        peer = sock.getpeername()
+    except OSError:
+        return 0
+    return int(peer[1]) if isinstance(peer, tuple) else 0
