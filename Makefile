@@ -3,10 +3,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types debug asan bench clean
+.PHONY: help demo test lint types debug asan bench man completion clean
 
 help:  ## print this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 $(VENV)/installed: pyproject.toml setup.py $(shell find nlbcore cli -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi')
 	@echo "installing into $(VENV): a minute or two"
@@ -40,6 +40,12 @@ asan:  ## the same under the address and undefined-behaviour sanitizers, in .ven
 
 bench: $(VENV)/installed  ## handshakes and bytes per CPU second beside HAProxy and nginx
 	$(VENV)/bin/python bench/first_light.py
+
+man: $(VENV)/installed  ## the manual pages, into build/man
+	$(VENV)/bin/python ci/manual.py man build/man
+
+completion: $(VENV)/installed  ## completion for bash, zsh and fish, into build/completion
+	$(VENV)/bin/python ci/manual.py completion build/completion
 
 clean:  ## remove builds, environments and caches
 	rm -rf build dist $(VENV) .venv-debug .venv-asan *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-FLOOR = ("errors", "address", "termination", "segment")
+FLOOR = ("errors", "address", "termination", "facts", "segment", "unixsocket")
 
 # What a layer may import beside itself and the packages of others. A name stands for the module and all below it.
 ALLOWED: dict[str, tuple[str, ...]] = {
@@ -30,10 +30,11 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     # engine.journal: the layout of the records it makes lines of; tls.identity: the words for a certificate in them.
     "observe": (*FLOOR, "config.model", "engine.counters", "engine.journal", "tls.identity"),
     "control": (*FLOOR, "config.model"),
+    "admin": (*FLOOR, "control.handlers", "observe.metrics", "observe.connections"),
     "pki": ("errors",),
     "process": (
         *FLOOR,
-        *("config", "tls", "pool", "engine", "observe"),
+        *("admin", "config", "tls", "pool", "engine", "observe"),
         *("control.protocol", "control.server", "control.handlers"),
     ),
 }
@@ -42,6 +43,7 @@ CLI_ALLOWED: tuple[str, ...] = (
     "errors",
     "config",
     "control.client",
+    "observe.connections",
     "pki",
     "process.supervisor",
     "process.checker",

@@ -5,15 +5,16 @@ Layers
 Imports go down only; `ci/check_layers.py` holds the exact table and fails the build.
 
     nlbcli       the command line: one file per command, no logic            (cli/nlbcli)
-    process      WHO RUNS: supervisor, fleet (the workers), worker, checker, log writer, prober, channel
+    process      WHO RUNS: supervisor, reload, fleet (the workers), worker, checker, the attendants, channel
+    admin        WHAT OTHERS SEE BY HTTP: metrics, health, JSON, the status page
     control      TALKING TO A RUNNING BALANCER: the frames, the supervisor's server, what it answers, the client
-    observe      WHAT HAPPENED: access log, event log
+    observe      WHAT HAPPENED: access log, event log, metrics (the table), live connections
     tls          POLICY IN, CONTEXT OUT: policies, certificates and keys, apply(front, snapshot), identity; no sockets
     pool         WHO GETS THE CONNECTION: schedulers, health (the judge of the checks)
     engine       THE COMPILED DATA PLANE: loop, timers, slab, listener, dialer, transports, relay, session;
                  it sees the floor only and calls up through `engine.hooks`
     config       WHAT THE OPERATOR ASKED FOR: model, load, findings; pure and frozen
-    floor        errors, address, termination, segment
+    floor        errors, address, unixsocket, termination, segment, facts
     pki          MAKING CERTIFICATES: stands apart, sees nothing but errors
 
 The processes
@@ -22,6 +23,8 @@ The processes
       |- worker 0..N-1   forked: the data plane, one thread, one event loop each
       |- log writer      exec'd: drains every worker's log ring
       |- prober          exec'd: health checks, the only writer of verdicts on servers
+      |- admin           exec'd: HTTP; reads the segment and the facts
+      |- watcher         exec'd: tells when files have changed
       `- checker         forked, short lived: reads and judges the configuration, seals generation N
 
 Only supervisor, workers and checker hold keys; what is exec'd gets descriptors and nothing else. Any worker may serve any
@@ -40,12 +43,15 @@ client believes it is connected before the server has looked at its certificate.
 
 The way of a reload
 -------------------
-    prepare   config/load -> config/check -> tls/material, all in process/checker (the rehearsal) -> worker: build
-    commit    worker: apply(front, snapshot) for new connections; live ones keep the generation they began with
+    SIGHUP, `nlb reload`, the watcher -> process/reloads (one after the other) -> process/reload
+    check     config/load -> config/check -> tls/material, all in process/checker (the rehearsal): generation N + 1, sealed
+    prepare   process/sockets (new addresses) -> process/rollout PREPARE -> process/preparation, in steps beside the loop
+    commit    process/rollout COMMIT -> worker: apply(front, snapshot), engine.succeed(); live connections are looked at
+              again (engine/trust) -> attendants get new orders -> the answer
+    refused   what was prepared is dropped, generation N stays, the answer says why
 
 A worker is a function of snapshots: numbered, immutable generations of configuration and material, so that nothing
-a snapshot holds ever needs a new process. Version 0.1.0 walks this way once, at start; `SIGHUP` and `nlb reload`
-are not built yet and will be two doors to the same path.
+a snapshot holds ever needs a new process. Live connections keep the generation that they began with.
 
 Glossary
 --------
@@ -62,6 +68,8 @@ Glossary
     material       the certificates and keys that the configuration names, read and checked
     termination    the one word that says why a connection ended; the same in log, metrics and tests
     segment        shared memory: one block per slot (counters, gauges, log ring), and what all look at (verdicts)
+    facts          what the supervisor publishes: names, workers, certificates, the last reload; only it can write them
+    attendant      a helper process of the supervisor, started with exec: log writer, prober, admin, watcher
 """
 
 __version__ = "0.1.0"

@@ -1,7 +1,8 @@
 """Endpoint: where to listen or whom to dial, as it is written in the configuration and in the log.
 
-Three forms: `192.0.2.1:443`, `[2001:db8::1]:443` (with `%eth0` or `%2` for link-local addresses) and `unix:/run/app.sock`.
-Host names are not endpoints: they would have to be resolved first.
+Four forms: `192.0.2.1:443`, `[2001:db8::1]:443` (with `%eth0` or `%2` for link-local addresses), `unix:/run/app.sock` and
+`systemd:web`, for listening only: a socket that systemd has opened, by its name. Host names are not endpoints: they would
+have to be resolved first.
 """
 
 from __future__ import annotations
@@ -16,26 +17,33 @@ from dataclasses import dataclass
 MAX_PATH_BYTES = 107
 """sun_path has 108 bytes, the last of which is the terminating zero (unix(7))."""
 
+_DESCRIPTOR_NAME = re.compile(r"[!-9;-~]{1,255}")
+"""FileDescriptorName= of systemd.socket(5), without the space: printable ASCII without the colon that separates names."""
 _ZONE = re.compile(r"[A-Za-z0-9._-]{1,15}")
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Either `host` (a canonical IP address, no brackets) with `port`, or `path`, of a UNIX socket."""
+    """Either `host` (a canonical IP address, no brackets) with `port`, or `path`, of a UNIX socket, or `systemd`, the name
+    of a socket that is open already, wherever it listens.
+    """
 
     host: str | None = None
     port: int | None = None
     path: str | None = None
+    systemd: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> Endpoint:
-        """Read one of the three forms.
+        """Read one of the four forms.
 
         Raises:
             ValueError: with a sentence for the operator, which says what to write instead where that can be guessed.
         """
         if text.startswith("unix:"):
             return cls(path=_parse_path(text.removeprefix("unix:")))
+        if text.startswith("systemd:"):
+            return cls(systemd=_parse_descriptor_name(text.removeprefix("systemd:")))
         if text.startswith("/"):
             raise ValueError(f'{_quote(text)} is a path: write "unix:{text}" for a UNIX socket')
         if text.startswith("["):
@@ -54,6 +62,13 @@ class Endpoint:
 
     @property
     def family(self) -> socket.AddressFamily:
+        """Of the socket that is to be made for it.
+
+        Raises:
+            ValueError: systemd has made it
+        """
+        if self.systemd is not None:
+            raise ValueError(f"{self} names a socket, not an address")
         if self.host is None:
             return socket.AF_UNIX
         return socket.AF_INET6 if ":" in self.host else socket.AF_INET
@@ -63,7 +78,10 @@ class Endpoint:
 
         Raises:
             OSError: the interface of a link-local address does not exist.
+            ValueError: systemd has bound it
         """
+        if self.systemd is not None:
+            raise ValueError(f"{self} names a socket, not an address")
         if self.host is None or self.port is None:
             return self.path or ""
         if ":" not in self.host:
@@ -73,6 +91,8 @@ class Endpoint:
         return (address, self.port, 0, scope)
 
     def __str__(self) -> str:
+        if self.systemd is not None:
+            return f"systemd:{self.systemd}"
         if self.host is None:
             return f"unix:{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -95,6 +115,16 @@ def _parse_path(path: str) -> str:
     if length > MAX_PATH_BYTES:
         raise ValueError(f"the socket path is {length} bytes long; the kernel allows {MAX_PATH_BYTES}")
     return path
+
+
+def _parse_descriptor_name(name: str) -> str:
+    if not name:
+        raise ValueError('"systemd:" needs the name of a socket (FileDescriptorName=), as in "systemd:web"')
+    if not _DESCRIPTOR_NAME.fullmatch(name):
+        raise ValueError(
+            f"{_quote(name)} is no name of a socket: 1 to 255 printable ASCII characters, no space, no colon"
+        )
+    return name
 
 
 def _parse_port(port: str, text: str) -> int:

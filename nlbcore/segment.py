@@ -1,43 +1,43 @@
 r"""The shared-memory segment: what the processes of a balancer tell each other without a message.
 
-A memfd that the supervisor makes before it forks. Untouched pages cost nothing, so the capacities are fixed and large.
+A memfd that the supervisor makes before it forks. Untouched pages cost nothing, so the capacities are fixed and large; but
+reading one costs it, so look at the blocks of `used` slots only.
 
     0          magic "nlbseg\\0\\0", layout version, number of worker slots      (HEADER bytes)
-    HEADER     the directory of names                                          (DIRECTORY bytes)
-    ...        Shared: what all workers look at, on a page boundary
+    HEADER     Shared: what all workers look at
     ...        one Block for each worker slot, on page boundaries
 
-The directory is JSON: which listener, group and server a row number means, and the node's name. Only the supervisor
-writes it: first the length, 0 while it changes.
+What a row means - which listener, group, server - stands in the facts (``nlbcore.facts``), which no worker can change.
 
 A Block is written by its worker alone (``engine/counters``, the same layout as C structures; a test compares them).
-*Counters* are monotone and survive a restart of the worker; *gauges* (`live`) are set to zero by the supervisor when it
-reaps one, so that a killed worker's connections are not counted for ever. Rows are given out by the supervisor and mean
-the same in every block. The log ring at the end of a block is read by the log writer, which owns `tail` and `asleep`;
-records are described in ``engine/journal.pxd``.
+*Counters* are monotone and survive a restart of the worker; *gauges* (`live`, `expiring`) are set to zero by the
+supervisor when it reaps one, so that a killed worker's connections are not counted for ever. Rows are given out by the
+supervisor and mean the same in every block. The log ring at the end of a block is read by the log writer, which owns
+`tail` and `asleep`; records are described in ``engine/journal.pxd``.
 
-Shared has one writer for each field too, with one exception: the verdicts on the servers are the prober's, `cps_due` of a
-listener is every worker's, by compare-and-swap.
+Shared has one writer for each field too: the verdicts on the servers are the prober's, the orders of the operator the
+supervisor's, hearts those of the attendants. One exception: `cps_due` of a listener is every worker's, by
+compare-and-swap.
 """
 
 from __future__ import annotations
 
 import ctypes
 import fcntl
-import json
 import mmap
 import os
 import struct
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAGIC = b"nlbseg\0\0"
-VERSION = 2
+VERSION = 3
 HEADER = mmap.PAGESIZE
-DIRECTORY = 4 * 1024 * 1024
+SLOTS = 256
 LISTENERS = 256
+GROUPS = 1024
 SERVERS = 8192
 RING = 1 << 20
 STATES = ("Initial", "Available", "Unhealthy", "Unavailable", "Draining")
@@ -54,8 +54,24 @@ REASONS = (
     "HTTP_INVALID_HEADER",
 )
 """Why a server is unhealthy (the words of Alibaba Cloud NLB); a `Verdict.reason` is an index."""
+ORDERS = ("ready", "drain", "maint")
+"""What the operator wants of a server (the words of HAProxy's runtime API); an `Order.state` is an index."""
+READY, DRAIN, MAINT = range(3)
+HEARTS = ("log_writer", "prober", "admin", "watcher")
+"""Whose hearts beat in `Shared.hearts`, in this order."""
+TLS_VERSIONS = ("other", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
+"""The rows of a listener's handshake counters."""
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
+"""Upper bounds of a histogram's buckets in seconds; one bucket more is for what is longer."""
+EXPIRING_DAYS = (1, 7, 14, 30)
+"""For each the number of client certificates in use that end within so many days stands in `expiring`."""
 _HEAD = struct.Struct("=8sII")
-_LENGTH = struct.Struct("=I")
+
+
+class Histogram(ctypes.Structure):
+    """How long something took: how often within each bucket (not cumulative), and all together."""
+
+    _fields_: ClassVar = [("buckets", ctypes.c_uint64 * (len(BUCKETS) + 1)), ("sum_us", ctypes.c_uint64)]
 
 
 class ListenerCounters(ctypes.Structure):
@@ -67,8 +83,17 @@ class ListenerCounters(ctypes.Structure):
         ("sent", ctypes.c_uint64),
         ("terminations", ctypes.c_uint64 * 64),
         ("handshakes", (ctypes.c_uint64 * 2) * 5),
+        ("handshake_time", Histogram),
+        ("connection_time", Histogram),
         ("live", ctypes.c_int64),
+        ("expiring", ctypes.c_int64 * len(EXPIRING_DAYS)),
     ]
+
+
+class GroupCounters(ctypes.Structure):
+    """One row of a server group in a worker's block."""
+
+    _fields_: ClassVar = [("connect_time", Histogram)]
 
 
 class ServerCounters(ctypes.Structure):
@@ -104,30 +129,54 @@ class Block(ctypes.Structure):
         ("stall_us", ctypes.c_uint64),
         ("unused", ctypes.c_uint64 * 5),
         ("listeners", ListenerCounters * LISTENERS),
+        ("groups", GroupCounters * GROUPS),
         ("servers", ServerCounters * SERVERS),
         ("ring", Ring),
     ]
 
 
 class Verdict(ctypes.Structure):
-    """What the prober says of one server: indices into STATES and REASONS, and since when (ms of the Unix epoch)."""
+    """What the prober says of one server: indices into STATES and REASONS, whether it waits for its first verdict (one that
+    a reload has added gets no connections before, if there are others), and since when (ms of the Unix epoch). The
+    supervisor writes it once, when it gives out the row.
+    """
 
     _fields_: ClassVar = [
         ("state", ctypes.c_uint8),
         ("reason", ctypes.c_uint8),
-        ("unused", ctypes.c_uint8 * 6),
+        ("waits", ctypes.c_uint8),
+        ("unused", ctypes.c_uint8 * 5),
         ("since_ms", ctypes.c_uint64),
     ]
 
 
-class Shared(ctypes.Structure):
-    """What all workers look at: for each listener when its next connection may come (ns on the monotonic clock; the
-    limit of connections a second), for each server the verdict on it.
+class Order(ctypes.Structure):
+    """What the operator wants of one server: an index into ORDERS, one more than its weight (0: that of the file), and
+    when its connections are cut (ms on the monotonic clock, 0: never).
     """
 
     _fields_: ClassVar = [
+        ("state", ctypes.c_uint8),
+        ("weight_and_one", ctypes.c_uint8),
+        ("unused", ctypes.c_uint8 * 6),
+        ("cut_ms", ctypes.c_uint64),
+    ]
+
+
+class Shared(ctypes.Structure):
+    """What all workers look at: how many slots were ever used; for each listener when its next connection may come (ns on
+    the monotonic clock; the limit of connections a second) and when those of one that is no more are cut (ms); for each
+    server the verdict on it and the operator's order.
+    """
+
+    _fields_: ClassVar = [
+        ("slots", ctypes.c_uint32),
+        ("unused", ctypes.c_uint32),
+        ("hearts", ctypes.c_uint64 * len(HEARTS)),
         ("cps_due", ctypes.c_uint64 * LISTENERS),
+        ("listener_cut_ms", ctypes.c_uint64 * LISTENERS),
         ("verdicts", Verdict * SERVERS),
+        ("orders", Order * SERVERS),
     ]
 
 
@@ -138,8 +187,10 @@ BLOCK = -(-ctypes.sizeof(Block) // mmap.PAGESIZE) * mmap.PAGESIZE
 class Segment:
     """A mapping of the segment; `fd` is the memfd, to be handed to other processes."""
 
-    def __init__(self, fd: int) -> None:
-        """Map the segment behind `fd`.
+    slots: int
+
+    def __init__(self, fd: int, *, writable: bool = True) -> None:
+        """Map the segment behind `fd`; not `writable`: what is written here nobody else sees.
 
         Raises:
             ValueError: it is none of ours, or of another layout version
@@ -148,53 +199,42 @@ class Segment:
         size = os.fstat(fd).st_size
         if size < HEADER:
             raise ValueError(f"{size} bytes are no segment")
-        self._map = mmap.mmap(fd, size)
+        self._map = mmap.mmap(fd, size, access=mmap.ACCESS_DEFAULT if writable else mmap.ACCESS_COPY)
         magic, version, self.slots = _HEAD.unpack_from(self._map)
         if magic != MAGIC or version != VERSION:
             raise ValueError(f"not a segment of layout version {VERSION}")
-        self.shared = Shared.from_buffer(self._map, HEADER + DIRECTORY)
+        self.shared = Shared.from_buffer(self._map, HEADER)
         self.verdicts = self.shared.verdicts
 
     @classmethod
-    def create(cls, slots: int) -> Self:
-        """Make a segment for `slots` workers; the memfd is not inherited over exec unless it is passed on, and its size is
-        sealed: nobody can take the ground from under the others' feet.
+    def create(cls, slots: int = SLOTS) -> Self:
+        """Make a segment for at most `slots` workers; the memfd is not inherited over exec unless it is passed on, and its
+        size is sealed: nobody can take the ground from under the others' feet.
         """
         fd = os.memfd_create("nlb-segment", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(fd, HEADER + DIRECTORY + SHARED + slots * BLOCK)
+        os.ftruncate(fd, HEADER + SHARED + slots * BLOCK)
         os.pwrite(fd, _HEAD.pack(MAGIC, VERSION, slots), 0)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         return cls(fd)
 
+    @property
+    def used(self) -> int:
+        """Slots that have ever had a worker; only their blocks are worth a look."""
+        return min(int(self.shared.slots), self.slots)
+
+    def use(self, slots: int) -> None:
+        """Say that so many slots have a worker from now on; they never become fewer."""
+        self.shared.slots = max(self.used, slots)
+
     def block(self, slot: int) -> Block:
         """The block of a worker slot, in place."""
-        return Block.from_buffer(self._map, HEADER + DIRECTORY + SHARED + slot * BLOCK)
+        return Block.from_buffer(self._map, HEADER + SHARED + slot * BLOCK)
 
     def repair(self, slot: int, listeners: Iterable[int], servers: Iterable[int]) -> None:
         """What a worker that is gone has left behind: its connections are no more, so its gauges in these rows are 0."""
         block = self.block(slot)
         for row in listeners:
             block.listeners[row].live = 0
+            block.listeners[row].expiring[:] = [0] * len(EXPIRING_DAYS)
         for row in servers:
             block.servers[row].live = 0
-
-    def write_directory(self, names: dict[str, Any]) -> None:
-        """Publish the names of the rows.
-
-        Raises:
-            ValueError: they do not fit
-        """
-        text = json.dumps(names).encode()
-        if len(text) > DIRECTORY - _LENGTH.size:
-            raise ValueError(f"the names of the configuration need {len(text)} bytes")
-        _LENGTH.pack_into(self._map, HEADER, 0)
-        start = HEADER + _LENGTH.size
-        self._map[start : start + len(text)] = text
-        _LENGTH.pack_into(self._map, HEADER, len(text))
-
-    def directory(self) -> dict[str, Any]:
-        """The names of the rows; empty before they were written."""
-        (length,) = _LENGTH.unpack_from(self._map, HEADER)
-        start = HEADER + _LENGTH.size
-        names: dict[str, Any] = json.loads(self._map[start : start + length]) if length else {}
-        return names

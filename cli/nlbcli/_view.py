@@ -1,10 +1,12 @@
-"""What `nlb status` shows on a terminal: columns where they fit, else each row as a list; plain text in a pipe."""
+"""What `nlb status` and `nlb conns` show on a terminal: columns where they fit, else each row as a list; plain text in a
+pipe.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rich.cells import cell_len
@@ -14,12 +16,17 @@ from rich.text import Text
 Row = dict[str, str | Text]
 """One line of a table: column -> cell; the first column names the row."""
 
-_RIGHT = {"now", "total", "received", "sent", "weight", "failed", "timeout", "days left", "pid", "restarts", "stall ms"}
+_RIGHT = {
+    *("now", "max", "total", "received", "sent", "weight", "configured", "failed", "timeout", "days left", "pid"),
+    *("restarts", "stall ms", "connection", "age"),
+}
 _STYLES = {
     "running": "green",
     "Available": "green",
     "starting": "yellow",
     "draining": "yellow",
+    "retiring": "yellow",
+    "retired": "",
     "Initial": "yellow",
     "Draining": "yellow",
     "Unavailable": "",
@@ -27,6 +34,8 @@ _STYLES = {
 }
 _SOON = 14
 """Days before its end in which a certificate is shown in yellow."""
+_MANY = 1000
+"""More rows than anybody looks at: they are printed without what rich does for each."""
 _BYTES = ("kB", "MB", "GB", "TB", "PB")
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -50,11 +59,14 @@ def show(out: Console, status: dict[str, Any]) -> None:
             (_plain(status["node"]), "bold"),
             "  ",
             _state(status["state"]),
-            f"  generation {status['generation']}, {status['connections']:,} connection{'' if status['connections'] == 1 else 's'}",
+            f"  generation {status['generation']}{_others(status)}, {_connections(status['connections'])}",
         )
     )
+    admin = f", admin http://{_plain(status['admin'])}/" if status["admin"] else ""
     up = _duration(status["uptime_s"])
-    out.print(Text(f"nlb {_plain(status['version'])}, pid {status['pid']}, up {up}", style="dim"))
+    out.print(Text(f"nlb {_plain(status['version'])}, pid {status['pid']}, up {up}{admin}", style="dim"))
+    if status["reload"]:
+        out.print(_reload(status), overflow="fold")
     listeners = status["listeners"]
     _table(out, "Listeners", (_listener(one) for one in listeners))
     _lines(out, "Handshakes", ((one["name"], _handshakes(one)) for one in listeners))
@@ -64,9 +76,42 @@ def show(out: Console, status: dict[str, Any]) -> None:
     _table(out, "Certificates", (_certificate(one) for one in status["certificates"]))
     _table(out, "Revocation lists", (_crl(one) for one in status["crls"]))
     _table(out, "Workers", (_worker(one) for one in status["workers"]))
+    not_well = [one for one in status["attendants"] if one["state"] != "running"]
+    _table(out, "Not running", (_attendant(one) for one in not_well))
+
+
+def show_connections(out: Console, connections: Iterable[Mapping[str, Any]]) -> None:
+    """Print them as a table; many of them, or in a pipe, in plain columns."""
+    rows = [_connection(one) for one in connections]
+    if not rows:
+        out.print("no connections")
+    elif out.is_terminal and len(rows) <= _MANY:
+        _table(out, _connections(len(rows)), rows)
+    else:
+        for line in _plain_columns(rows):
+            out.file.write(line)
 
 
 # -- what stands where ------------------------------------------------------------------------------------------------
+
+
+def _others(status: dict[str, Any]) -> str:
+    """The generations that connections began with and that live until the last of those has ended."""
+    older = [str(number) for number in status["generations"] if number != status["generation"]]
+    return f" ({', '.join(older)} living on)" if older else ""
+
+
+def _connections(count: int) -> str:
+    return f"{count:,} connection{'' if count == 1 else 's'}"
+
+
+def _reload(status: dict[str, Any]) -> Text:
+    last = status["reload"]
+    when = f"{_plain(last['time'])} ({_plain(last['trigger'])})"
+    if last["successful"]:
+        return Text(f"last reload {when}", style="dim")
+    stays = f"generation {status['generation']} stays in force"
+    return Text(f"reload refused {when}, {stays}: {_plain(last['reason'])}", style="bold red")
 
 
 def _listener(one: dict[str, Any]) -> Row:
@@ -74,8 +119,10 @@ def _listener(one: dict[str, Any]) -> Row:
         "name": one["name"],
         "address": ", ".join(one["bind"]),
         "protocol": one["protocol"],
+        "client auth": one["client_auth"] if one["protocol"] == "TCPSSL" else "",
         "servers": one["server_group"],
         "now": f"{one['connections']:,}",
+        "max": f"{one['max_connections']:,}" if one["max_connections"] else "",
         "total": f"{one['connections_total']:,}",
         "received": _bytes(one["received_bytes"]),
         "sent": _bytes(one["sent_bytes"]),
@@ -110,6 +157,8 @@ def _server(one: dict[str, Any]) -> Row:
         "name": one["name"],
         "address": one["address"] if one["address"] != one["name"] else "",
         "weight": str(one["weight"]),
+        "configured": str(one["configured_weight"]) if one["configured_weight"] != one["weight"] else "",
+        "order": one["admin"] if one["admin"] != "ready" else "",
         "state": state,
         "since": one["since"] or "",
         "now": f"{one['connections']:,}",
@@ -152,10 +201,42 @@ def _worker(one: dict[str, Any]) -> Row:
     }
 
 
+def _attendant(one: dict[str, Any]) -> Row:
+    return {
+        "process": one["name"].replace("_", " "),
+        "pid": str(one["pid"] or ""),
+        "state": _state(one["state"]),
+        "restarts": str(one["restarts"]),
+    }
+
+
+def _connection(one: Mapping[str, Any]) -> dict[str, str]:
+    subject = one.get("client_cert_subject") or one.get("client_cert_sha256", "")
+    return {
+        "connection": str(one["connection"]),
+        "state": one["state"],
+        "listener": one.get("listener", ""),
+        "client": _client(one),
+        "server": f"{one.get('server_group', '')}/{one['server']}" if "server" in one else "",
+        "certificate": subject if one.get("client_cert_proven", True) else f"{subject} (not proven)",
+        "tls": one.get("tls_protocol_version", ""),
+        "received": _bytes(one["received_bytes"]),
+        "sent": _bytes(one["sent_bytes"]),
+        "age": _duration(one["connection_time_ms"] / 1000),
+    }
+
+
+def _client(one: Mapping[str, Any]) -> str:
+    if "client_ip" not in one:
+        return ""
+    address = one["client_ip"]
+    return f"[{address}]:{one['client_port']}" if ":" in address else f"{address}:{one['client_port']}"
+
+
 # -- layout -----------------------------------------------------------------------------------------------------------
 
 
-def _table(out: Console, title: str | Text, rows: Iterable[Row]) -> None:
+def _table(out: Console, title: str | Text, rows: Iterable[Mapping[str, str | Text]]) -> None:
     """Aligned columns without those that are empty; on a narrow terminal every row as a list. No rows, nothing."""
     texts = [{column: _cell(cell) for column, cell in row.items()} for row in rows]
     if not texts:
@@ -178,6 +259,20 @@ def _table(out: Console, title: str | Text, rows: Iterable[Row]) -> None:
             line.append("" if column in _RIGHT else gap)
         line.rstrip()
         out.print(line)
+
+
+def _plain_columns(rows: list[dict[str, str]]) -> Iterator[str]:
+    """The same columns without colour and title, as lines: a hundred thousand of them in a second or two."""
+    columns = [column for column in rows[0] if any(row[column] for row in rows)]
+    printed = [columns, *([_plain(row[column]) for column in columns] for row in rows)]
+    widths = [max(map(cell_len, cells)) for cells in zip(*printed, strict=True)]
+    right = [column in _RIGHT for column in columns]
+    for cells in printed:
+        padded = (
+            " " * (width - cell_len(cell)) + cell if to_right else cell + " " * (width - cell_len(cell))
+            for cell, width, to_right in zip(cells, widths, right, strict=True)
+        )
+        yield "  ".join(padded).rstrip() + "\n"
 
 
 def _stacked(out: Console, columns: list[str], rows: list[dict[str, Text]]) -> None:
@@ -209,7 +304,7 @@ def _cell(cell: str | Text) -> Text:
 
 def _plain(text: str) -> str:
     """Without anything that a terminal obeys: names of certificates are not ours."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _state(word: str) -> Text:

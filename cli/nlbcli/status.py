@@ -32,8 +32,9 @@ def command(
 ) -> None:
     """Show how a running balancer fares: listeners, servers, certificates, workers.
 
-    With --check only one line is printed. Not well are: a worker that does not serve, a server group without a usable
-    server, a certificate that expires soon, an overdue revocation list, a balancer that is starting or draining.
+    With --check only one line is printed. Not well are: a worker or helper process that does not run as it should, a
+    server group without a usable server, a certificate that expires soon, an overdue revocation list, a last reload that
+    was refused, a balancer that is starting or draining.
     """
     from nlbcore.control.client import call, problems, summary
     from nlbcore.errors import NotRunningError

@@ -24,7 +24,7 @@ def check(loaded: Loaded) -> tuple[Finding, ...]:
     config = loaded.partial
     if config is None:
         return ()
-    parts = (_references, _binds, _listeners, _groups)
+    parts = (_references, _binds, _admin, _listeners, _groups)
     return in_order(loaded.real(finding for part in parts for finding in part(loaded, config)))
 
 
@@ -74,13 +74,27 @@ def _binds(loaded: Loaded, config: Config) -> Iterator[Finding]:
         for other, owner in seen.items():
             if (
                 other.host in _WILDCARDS
-                and endpoint.host not in _WILDCARDS
+                and endpoint.host not in (None, *_WILDCARDS)
                 and (other.family, other.port) == (endpoint.family, endpoint.port)
             ):
                 whose = "this listener" if owner == name else f"[listeners.{owner}]"
                 yield loaded.finding(
                     path, "warning", f"{other} of {whose} covers {endpoint} too; the exact address wins"
                 )
+
+
+def _admin(loaded: Loaded, config: Config) -> Iterator[Finding]:
+    """The admin page shares no port with a listener, not even where one of them has a wildcard address."""
+    admin = config.node.admin
+    for name, listener in config.listeners.items():
+        for endpoint in listener.bind:
+            if (
+                admin is not None
+                and endpoint.port == admin.port
+                and endpoint.family == admin.family
+                and (endpoint.host == admin.host or not _WILDCARDS.isdisjoint((endpoint.host, admin.host)))
+            ):
+                yield loaded.finding(("node", "admin"), "error", f"{endpoint} is bound by [listeners.{name}]")
 
 
 def _item(path: KeyPath, index: int, items: tuple[object, ...]) -> KeyPath:
@@ -128,6 +142,10 @@ def _groups(loaded: Loaded, config: Config) -> Iterator[Finding]:
         elif all(server.weight == 0 for server in group.servers):
             yield loaded.finding(
                 (*path, "servers"), "warning", "every server has weight 0: no connection can be served"
+            )
+        if not group.connection_drain and "connection_drain_timeout" in group.model_fields_set:
+            yield loaded.finding(
+                (*path, "connection_drain_timeout"), "warning", "has no effect while connection_drain = false"
             )
         yield from _servers(loaded, group, path)
 

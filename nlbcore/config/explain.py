@@ -51,8 +51,6 @@ def _message(
         return _with_not_built(str(context["sentence"])), ""
     if kind == "bad_name":
         return error["msg"], ""
-    if kind == "not_built":
-        return f"{error['msg']} is {_NOT_BUILT}", ""
     if option is None:
         return f"{error['msg']} (got {_shown(value)})", ""
     if kind == "literal_error" and isinstance(value, str):

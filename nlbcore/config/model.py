@@ -17,9 +17,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from nlbcore.config.option import REQUIRED, Kind, option
 from nlbcore.config.values import (
-    ENDPOINT_SCHEMA,
+    BIND_SCHEMA,
     TEXT_SCHEMA,
     AccessLog,
+    AdminAddress,
     AlpnPolicy,
     BindAddress,
     Duration,
@@ -50,7 +51,7 @@ class Table(BaseModel):
 class Node(Table):
     """`[node]`"""
 
-    not_built: ClassVar[frozenset[str]] = frozenset({"admin", "user"})
+    not_built: ClassVar[frozenset[str]] = frozenset({"user"})
 
     name: Label = option(
         None,
@@ -72,6 +73,19 @@ class Node(Table):
         default_text="nlb.sock in $RUNTIME_DIRECTORY, else in /run/nlb (root) or $XDG_RUNTIME_DIR/nlb",
         example='"/run/nlb/nlb.sock"',
     )
+    admin: Annotated[AdminAddress | None, Kind("an address", '"127.0.0.1:9180"')] = option(
+        None,
+        "Where metrics, the status page and JSON are served over plain HTTP. Who reaches this address reads them all: "
+        "there is no password.",
+        default_text="absent: off",
+    )
+    pid_file: Annotated[File | None, Kind("a path", '"/run/nlb/nlb.pid"')] = option(
+        None, "A file with the supervisor's process id, for as long as it runs.", default_text="absent: none"
+    )
+    watch: bool = option(
+        False,
+        "Reload by itself when the configuration or a file that it names has changed.",
+    )
     shutdown_delay: Duration = option(
         "0s",
         "How long the listeners stay open after the order to stop, so that whoever sends clients here can notice.",
@@ -84,6 +98,13 @@ class Node(Table):
         low=0,
         high=86400,
     )
+    upgrade_timeout: Duration = option(
+        "60s",
+        "How long the new program may take to start in an upgrade (`SIGUSR2`); "
+        "after that it is ended, and the old one goes on.",
+        low=1,
+        high=600,
+    )
 
 
 class Log(Table):
@@ -91,6 +112,9 @@ class Log(Table):
 
     level: Literal["debug", "info", "warning", "error"] = option("info", "The least severe event that is logged.")
     file: EventLog = option("stderr", 'Where events go: "stderr" or the path of a file.')
+    format: Literal["text", "json"] = option(
+        "text", "How events are written: text, with fields as key=value, or json, one object a line."
+    )
     access: AccessLog = option(
         "stdout",
         "Where the access log goes, one JSON object a line for each connection and each refusal: "
@@ -112,7 +136,7 @@ class CertificatePair(Table):
 class ClientAuth(Table):
     """`[listeners.NAME.client_auth]`"""
 
-    not_built: ClassVar[frozenset[str]] = frozenset({"strict", "allow", "deny", "on_revoked", "on_expired"})
+    not_built: ClassVar[frozenset[str]] = frozenset({"strict", "allow", "deny", "on_expired"})
 
     mode: Literal["off", "required"] = option(
         "off",
@@ -147,6 +171,10 @@ class ClientAuth(Table):
         "What happens to the clients of a CA whose list is past its nextUpdate. "
         "refuse: they are refused until a newer list is there. accept: only those that it lists.",
     )
+    on_revoked: Literal["close", "keep"] = option(
+        "close",
+        "What happens to live connections that a reload (a revocation list, a changed CA) would refuse now.",
+    )
     depth: int = option(
         3,
         "Intermediate certificates allowed between the client certificate and a CA of `ca`; 0: directly issued by it.",
@@ -170,9 +198,13 @@ class Listener(Table):
     bind: Annotated[
         tuple[BindAddress, ...],
         BeforeValidator(one_or_more),
-        one_or_list(ENDPOINT_SCHEMA),
+        one_or_list(BIND_SCHEMA),
         Kind("an address or a list of addresses", '["0.0.0.0:443", "[::]:443"]'),
-    ] = option(REQUIRED, 'Where to listen: "ADDRESS:PORT", "[IPV6]:PORT" or "unix:PATH"; one or a list.')
+    ] = option(
+        REQUIRED,
+        'Where to listen: "ADDRESS:PORT", "[IPV6]:PORT", "unix:PATH" or "systemd:NAME", a socket that systemd has opened '
+        "(FileDescriptorName= of its .socket unit); one or a list.",
+    )
     protocol: Protocol = option("TCPSSL", "TCPSSL: TLS ends here. TCP: bytes are relayed as they are.")
     server_group: Annotated[str, Kind("the name of a server group", '"app"')] = option(
         REQUIRED, "The table under `[server_groups]` that connections go to."
@@ -298,8 +330,6 @@ class HealthCheck(Table):
 class ServerGroup(Table):
     """`[server_groups.NAME]`"""
 
-    not_built: ClassVar[frozenset[str]] = frozenset({"connection_drain", "connection_drain_timeout"})
-
     scheduler: Annotated[Literal["wrr", "rr"], BeforeValidator(lower)] = option(
         "wrr",
         "How a server is chosen: wrr (round robin by weight) or rr (round robin); case is ignored.",
@@ -310,6 +340,18 @@ class ServerGroup(Table):
         "A server that has not accepted the connection by then is given up, and another one is tried.",
         low=0.1,
         high=300,
+    )
+    connection_drain: bool = option(
+        True,
+        "End the connections to a server that is taken out after `connection_drain_timeout`; "
+        "false: they may go on for ever.",
+    )
+    connection_drain_timeout: Duration = option(
+        "300s",
+        "How long connections to a server that is taken out (by a reload, `nlb server drain`) may go on before they are "
+        "closed.",
+        low=0,
+        high=900,
     )
     servers: Annotated[
         tuple[Server, ...],

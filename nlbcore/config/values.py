@@ -83,7 +83,7 @@ def _target(*words: str) -> Any:
     return validate
 
 
-def _endpoint(value: object, info: ValidationInfo) -> Endpoint:
+def _bind(value: object, info: ValidationInfo) -> Endpoint:
     if isinstance(value, Endpoint):
         return value
     if not isinstance(value, str):
@@ -99,10 +99,18 @@ def _endpoint(value: object, info: ValidationInfo) -> Endpoint:
     return endpoint
 
 
-def _bind(value: object, info: ValidationInfo) -> Endpoint:
-    if isinstance(value, str) and value.startswith("systemd:"):
-        raise PydanticCustomError("not_built", "socket activation (systemd:NAME)")
-    return _endpoint(value, info)
+def _server(value: object, info: ValidationInfo) -> Endpoint:
+    endpoint = _bind(value, info)
+    if endpoint.systemd is not None:
+        raise bad_value(f'"{endpoint}" is a socket to listen on, with no address that could be dialled')
+    return endpoint
+
+
+def _admin(value: object, info: ValidationInfo) -> Endpoint:
+    endpoint = _bind(value, info)
+    if endpoint.host is None:
+        raise bad_value(f'"{endpoint}": the admin page has an IP address and a port, as in "127.0.0.1:9180"')
+    return endpoint
 
 
 def _workers(value: object) -> str | int:
@@ -176,7 +184,10 @@ def one_or_list(schema: dict[str, Any], least: int = 1) -> WithJsonSchema:
 
 
 TEXT_SCHEMA = {"type": "string", "minLength": 1}
-ENDPOINT_SCHEMA = {"type": "string", "pattern": r"^([0-9.]+:[0-9]{1,5}|\[[^\]]+\]:[0-9]{1,5}|unix:.+)$"}
+_TCP = r"[0-9.]+:[0-9]{1,5}|\[[^\]]+\]:[0-9]{1,5}"
+TCP_SCHEMA = {"type": "string", "pattern": f"^({_TCP})$"}
+ENDPOINT_SCHEMA = {"type": "string", "pattern": f"^({_TCP}|unix:.+)$"}
+BIND_SCHEMA = {"type": "string", "pattern": f"^({_TCP}|unix:.+|systemd:[!-9;-~]+)$"}
 
 Duration = Annotated[
     float,
@@ -201,14 +212,17 @@ AccessLog = Annotated[
     Kind('"stdout", "off" or a path', '"stdout"'),
 ]
 BindAddress = Annotated[
-    Endpoint, PlainValidator(_bind), PlainSerializer(str, when_used="json"), WithJsonSchema(ENDPOINT_SCHEMA)
+    Endpoint, PlainValidator(_bind), PlainSerializer(str, when_used="json"), WithJsonSchema(BIND_SCHEMA)
 ]
 ServerAddress = Annotated[
     Endpoint,
-    PlainValidator(_endpoint),
+    PlainValidator(_server),
     PlainSerializer(str, when_used="json"),
     WithJsonSchema(ENDPOINT_SCHEMA),
     Kind("an address", '"10.0.0.1:80"'),
+]
+AdminAddress = Annotated[
+    Endpoint, PlainValidator(_admin), PlainSerializer(str, when_used="json"), WithJsonSchema(TCP_SCHEMA)
 ]
 Workers = Annotated[
     Literal["auto"] | int,

@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
 import os
 import select
 import socket
 import struct
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from nlbcore.control.protocol import ANSWER_LIMIT, REQUEST_LIMIT, Decoder, Message, encode, read_answer, request
+from nlbcore.control.protocol import (
+    ANSWER_LIMIT,
+    DESCRIPTORS,
+    REQUEST_LIMIT,
+    Decoder,
+    Message,
+    ProtocolError,
+    descriptors,
+    encode,
+    read_answer,
+    request,
+)
 from nlbcore.errors import BusyError, DeniedError, NlbError, NotRunningError
 
 PATIENCE = 5.0
 """Seconds for an answer; a supervisor never takes long."""
+WORKERS_PATIENCE = 30.0
+"""Seconds for an answer that every worker has a part in."""
+KILLED_AT_ONCE = 2500
+"""Connections in one request; each number has up to twenty digits."""
 _PIECE = 1 << 20
+_RIGHTS_SIZE = socket.CMSG_SPACE(DESCRIPTORS * array.array("i").itemsize)
 _CREDENTIALS = struct.Struct("=iII")
 STUCK_MS = 3000
 """Age of a heartbeat that no worker of good health has."""
 
 
-def call(path: Path, verb: str, arguments: Message | None = None, timeout: float = PATIENCE) -> Message:
-    """Ask the balancer at `path` and return its result.
+def call(path: Path, verb: str, arguments: Message | None = None, timeout: float | None = PATIENCE) -> Message:
+    """Ask the balancer at `path` and return its result; a timeout of None waits for as long as it takes.
 
     Raises:
         NotRunningError: nobody listens there (69)
@@ -31,13 +49,35 @@ def call(path: Path, verb: str, arguments: Message | None = None, timeout: float
         RefusedError: it answers no, with the exit code it gives
         ProtocolError: it is of another version, or no balancer
     """
-    deadline = time.monotonic() + timeout
-    with _connect(path, timeout) as sock:
-        _send(sock, path, verb, arguments)
-        answer = _receive(sock, path, deadline)
-    if answer is None:
-        raise NlbError(f"the balancer at {path} has ended the connection without an answer")
-    return read_answer(answer)
+    return read_answer(_ask(path, verb, arguments, timeout))
+
+
+def call_with_descriptors(
+    path: Path, verb: str, arguments: Message | None = None, timeout: float | None = WORKERS_PATIENCE
+) -> tuple[Message, list[int]]:
+    """As `call()`, and the descriptors that came with the answer: the caller's to close, close-on-exec."""
+    fds: list[int] = []
+    with contextlib.ExitStack() as cleanup:
+        cleanup.callback(_close_all, fds)
+        answer = _ask(path, verb, arguments, timeout, fds)
+        result = read_answer(answer)
+        if len(fds) != (sent := descriptors(answer)):
+            raise ProtocolError(f"{len(fds)} of {sent} descriptors have arrived: are too many files open? (ulimit -n)")
+        cleanup.pop_all()
+    return result, fds
+
+
+def kill(path: Path, connections: Sequence[int]) -> int:
+    """Have these connections ended; how many of them were there.
+
+    Raises:
+        as `call()`
+    """
+    killed = 0
+    for first in range(0, len(connections), KILLED_AT_ONCE):
+        some = list(connections[first : first + KILLED_AT_ONCE])
+        killed += int(call(path, "kill", {"connections": some}, WORKERS_PATIENCE)["killed"])
+    return killed
 
 
 def stop(path: Path, *, now: bool = False, timeout: float | None = None) -> None:
@@ -78,9 +118,15 @@ def problems(status: Message, days: float) -> list[str]:
     if status["state"] != "running":
         found.append(f"the balancer is {status['state']}")
     else:
+        found += _reload_problem(status)
         found += [text for worker in status["workers"] if (text := _worker_problem(worker))]
         if not any(worker["state"] == "running" for worker in status["workers"]):
             found.append("no worker is running")
+        found += [
+            f"the {one['name'].replace('_', ' ')} is {one['state']}"
+            for one in status["attendants"]
+            if one["state"] != "running"
+        ]
     found += [
         f"server group {group['name']} has no usable server"
         + (": new connections go to all of them" if group["fail_open"] else "")
@@ -108,7 +154,7 @@ def summary(status: Message) -> str:
         _count(len(status["listeners"]), "listener"),
         f"{usable} of {_count(servers, 'server')} usable",
         _count(status["connections"], "connection"),
-        _count(len(status["workers"]), "worker"),
+        _count(sum(worker["state"] != "retired" for worker in status["workers"]), "worker"),
     ]
     if status["certificates"]:
         left = min(certificate["days_left"] for certificate in status["certificates"])
@@ -120,7 +166,16 @@ def _count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
+def _reload_problem(status: Message) -> list[str]:
+    last = status["reload"]
+    if last is None or last["successful"]:
+        return []
+    return [f"the last reload was refused, generation {status['generation']} stays in force: {last['reason']}"]
+
+
 def _worker_problem(worker: Message) -> str:
+    if worker["state"] in ("retiring", "retired"):  # somebody wanted one less
+        return ""
     if worker["state"] != "running":
         return f"worker {worker['slot']} is {worker['state']}"
     age = worker["heartbeat_age_ms"]
@@ -131,6 +186,19 @@ def _worker_problem(worker: Message) -> str:
 
 def _expiry(days: float) -> str:
     return f"expired {-days:.1f} days ago" if days < 0 else f"expires in {days:.1f} days"
+
+
+def _ask(
+    path: Path, verb: str, arguments: Message | None, timeout: float | None, fds: list[int] | None = None
+) -> Message:
+    """The answer to a request; `fds` takes the descriptors that come with it."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    with _connect(path, PATIENCE if timeout is None else timeout) as sock:
+        _send(sock, path, verb, arguments)
+        answer = _receive(sock, path, deadline, fds)
+    if answer is None:
+        raise NlbError(f"the balancer at {path} has ended the connection without an answer")
+    return answer
 
 
 def _connect(path: Path, timeout: float) -> socket.socket:
@@ -162,13 +230,13 @@ def _send(sock: socket.socket, path: Path, verb: str, arguments: Message | None)
         pass
 
 
-def _receive(sock: socket.socket, path: Path, deadline: float | None) -> Message | None:
+def _receive(sock: socket.socket, path: Path, deadline: float | None, fds: list[int] | None = None) -> Message | None:
     """The next answer; None at the end of the connection."""
     decoder = Decoder(ANSWER_LIMIT)
     while (message := decoder.next()) is None:
         try:
             sock.settimeout(None if deadline is None else max(0.001, deadline - time.monotonic()))
-            data = sock.recv(_PIECE)
+            data = sock.recv(_PIECE) if fds is None else _take(sock, fds)
         except TimeoutError:
             raise _silent(path) from None
         except ConnectionError:
@@ -177,6 +245,22 @@ def _receive(sock: socket.socket, path: Path, deadline: float | None) -> Message
             return None
         decoder.feed(data)
     return message
+
+
+def _take(sock: socket.socket, fds: list[int]) -> bytes:
+    """Receive; add the descriptors that come with it to `fds`."""
+    data, rights, _, _ = sock.recvmsg(_PIECE, _RIGHTS_SIZE, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, value in rights:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            some = array.array("i")
+            some.frombytes(value[: len(value) - len(value) % some.itemsize])
+            fds += some
+    return data
+
+
+def _close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def _silent(path: Path) -> BusyError:

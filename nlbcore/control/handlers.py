@@ -1,158 +1,96 @@
-"""What the verbs of the control socket answer; the supervisor hands over what it knows, nothing here reaches into it."""
+"""What the verbs of the control socket answer: `status` from the facts and the segment, here and in the admin process."""
 
 from __future__ import annotations
 
 import datetime
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from nlbcore.config.model import Config, Server
 from nlbcore.errors import NlbError
-from nlbcore.segment import REASONS, STATES, UNHEALTHY, Block, Segment
+from nlbcore.segment import (
+    HEARTS,
+    INITIAL,
+    ORDERS,
+    READY,
+    REASONS,
+    STATES,
+    TLS_VERSIONS,
+    UNHEALTHY,
+    Block,
+    Segment,
+)
 from nlbcore.termination import WORDS
 
-Handler = Callable[[dict[str, Any]], dict[str, Any] | None]
-State = Literal["starting", "running", "draining"]
-VERSIONS = ("other", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
-"""The rows of a listener's handshake counters."""
+if TYPE_CHECKING:
+    from nlbcore.control.server import Pending, Reply
+
+Answer = dict[str, Any]
+SILENT = 3000
+"""Age of an attendant's heart beat, in ms, from which it counts as silent."""
 _YEAR_9999 = 253402300799
 
 
-@dataclass(frozen=True)
-class WorkerView:
-    """A worker slot.
-
-    Attributes:
-        slot: its number
-        pid: of the process in it, 0 for none
-        state: "running", or another word of `nlbcore.process.fleet.State`: it does not serve
-        restarts: how often its process was replaced
-        since: when it came into this state, Unix seconds
-    """
-
-    slot: int
-    pid: int
-    state: str
-    restarts: int
-    since: float
-
-
-@dataclass(frozen=True)
-class CertificateView:
-    """A server certificate in force: the fields of `nlbcore.tls.material.ServerCertificate` without the key."""
-
-    listener: str
-    path: Path
-    names: tuple[str, ...]
-    not_after: datetime.datetime
-
-
-@dataclass(frozen=True)
-class CrlView:
-    """A revocation list in force; `next_update` is None where the list does not say."""
-
-    listener: str
-    issuer: str
-    next_update: datetime.datetime | None
-
-
-@dataclass(frozen=True)
-class View:
-    """What the supervisor knows at this moment.
-
-    Attributes:
-        node: `[node] name`
-        version: of nlb
-        pid: the supervisor's
-        generation: in force
-        started: when the supervisor was started, Unix seconds
-        state: "starting", "running" or "draining"
-        config: the configuration of the generation
-        listeners: rows of the segment by name
-        servers: rows of the segment by (group, server)
-        segment: the counters and verdicts
-        workers: one for each slot
-        certificates: in force, in the order of the configuration
-        crls: in force
-    """
-
-    node: str
-    version: str
-    pid: int
-    generation: int
-    started: float
-    state: State
-    config: Config
-    listeners: Mapping[str, int]
-    servers: Mapping[tuple[str, str], int]
-    segment: Segment
-    workers: tuple[WorkerView, ...] = ()
-    certificates: tuple[CertificateView, ...] = ()
-    crls: tuple[CrlView, ...] = ()
-
-
-def by_verb(handlers: Mapping[str, Handler]) -> Callable[[str, dict[str, Any]], dict[str, Any] | None]:
+def by_verb(
+    handlers: Mapping[str, Callable[[Answer], Answer | Reply | Pending | None]],
+) -> Callable[[str, Answer], Answer | Reply | Pending | None]:
     """The server's `answer` from a table of verbs."""
 
-    def answer(verb: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
+    def answer(verb: str, arguments: Answer) -> Answer | Reply | Pending | None:
         if verb not in handlers:
             raise NlbError(f'this balancer does not know "{verb[:40]}"; it knows {", ".join(handlers)}')
-        return handlers[verb](arguments)
+        try:
+            return handlers[verb](arguments)
+        except OSError as error:  # no descriptor, no memory: one question is not answered, and that is all
+            raise NlbError(f"{verb}: {(error.strerror or str(error)).lower()}") from None
 
     return answer
 
 
-def status(view: View) -> dict[str, Any]:
+def status(facts: Answer, segment: Segment) -> Answer:
     """Everything that can be seen at a glance, as JSON: lists in the order of the configuration, moments in UTC.
 
     `connections` are those of now, `connections_total` all since the start; bytes are of the clients, decrypted.
+
+    Args:
+        facts: what the supervisor has published (`nlbcore.facts`)
+        segment: the counters, the verdicts and the orders
     """
-    blocks = [view.segment.block(slot) for slot in range(view.segment.slots)]
-    listeners = [_listener(view, blocks, name) for name in view.config.listeners]
+    blocks = [segment.block(slot) for slot in range(segment.used)]
+    listeners = [_listener(blocks, listener) for listener in facts["listeners"]]
     now = time.time()
+    reload = facts["reload"]
     return {
-        "node": view.node,
-        "version": view.version,
-        "pid": view.pid,
-        "generation": view.generation,
-        "state": view.state,
-        "started": _moment(view.started),
-        "uptime_s": round(now - view.started, 3),
+        **{key: facts[key] for key in ("node", "version", "pid", "generation", "generations", "state", "admin")},
+        "started": _moment(facts["started"]),
+        "uptime_s": round(now - facts["started"], 3),
+        "reload": reload and {**reload, "time": _moment(reload["time"])},
+        "reloads": {key: facts["reloads"][key] for key in ("successful", "failed")},
         "connections": sum(listener["connections"] for listener in listeners),
         "listeners": listeners,
-        "server_groups": [_group(view, blocks, name) for name in view.config.server_groups],
+        "server_groups": [_group(segment, blocks, group) for group in facts["server_groups"]],
         "certificates": [
-            {
-                "listener": one.listener,
-                "path": str(one.path),
-                "names": list(one.names),
-                "not_after": _moment(one.not_after.timestamp()),
-                "days_left": _days(one.not_after, now),
-            }
-            for one in view.certificates
+            {**one, "not_after": _moment(one["not_after"]), "days_left": _days(one["not_after"], now)}
+            for one in facts["certificates"]
         ],
         "crls": [
             {
-                "listener": one.listener,
-                "issuer": one.issuer,
-                "next_update": one.next_update and _moment(one.next_update.timestamp()),
-                "days_left": one.next_update and _days(one.next_update, now),
+                **one,
+                "next_update": one["next_update"] and _moment(one["next_update"]),
+                "days_left": one["next_update"] and _days(one["next_update"], now),
             }
-            for one in view.crls
+            for one in facts["crls"]
         ],
-        "workers": [_worker(view, worker) for worker in view.workers],
+        "workers": [_worker(facts, segment, worker) for worker in facts["workers"]],
+        "attendants": [_attendant(segment, attendant) for attendant in facts["attendants"]],
     }
 
 
-def _listener(view: View, blocks: list[Block], name: str) -> dict[str, Any]:
-    listener = view.config.listeners[name]
-    rows = [block.listeners[view.listeners[name]] for block in blocks]
+def _listener(blocks: list[Block], listener: Answer) -> Answer:
+    rows = [block.listeners[listener["row"]] for block in blocks]
     handshakes = {
         version: {"full": full, "resumed": resumed}
-        for number, version in enumerate(VERSIONS)
+        for number, version in enumerate(TLS_VERSIONS)
         if (full := sum(row.handshakes[number][0] for row in rows))
         + (resumed := sum(row.handshakes[number][1] for row in rows))
     }
@@ -160,10 +98,9 @@ def _listener(view: View, blocks: list[Block], name: str) -> dict[str, Any]:
         word: count for number, word in enumerate(WORDS) if (count := sum(row.terminations[number] for row in rows))
     }
     return {
-        "name": name,
-        "bind": [str(endpoint) for endpoint in listener.bind],
-        "protocol": listener.protocol,
-        "server_group": listener.server_group,
+        **{
+            key: listener[key] for key in ("name", "bind", "protocol", "server_group", "client_auth", "max_connections")
+        },
         "connections": sum(row.live for row in rows),
         "connections_total": sum(row.connections for row in rows),
         "received_bytes": sum(row.received for row in rows),
@@ -173,32 +110,41 @@ def _listener(view: View, blocks: list[Block], name: str) -> dict[str, Any]:
     }
 
 
-def _group(view: View, blocks: list[Block], name: str) -> dict[str, Any]:
-    """`usable` counts the servers that get new connections by right; `fail_open`: none does, so all get them."""
-    group = view.config.server_groups[name]
-    servers = [_server(view, blocks, name, server) for server in group.servers]
-    wanted = [server for server in servers if server["weight"] > 0]
-    usable = [server for server in wanted if server["state"] not in ("Unhealthy", "Draining")]
+def _group(segment: Segment, blocks: list[Block], group: Answer) -> Answer:
+    """`usable` counts the servers that get new connections by right; `fail_open`: none does, since they have failed their
+    checks, so all get them.
+    """
+    servers = [_server(segment, blocks, server) for server in group["servers"]]
+    wanted = [
+        segment.verdicts[row["row"]]
+        for row, server in zip(group["servers"], servers, strict=True)
+        if server["weight"] > 0 and server["state"] != "Draining"
+    ]
+    usable = [one for one in wanted if one.state != UNHEALTHY and not (one.state == INITIAL and one.waits)]
     return {
-        "name": name,
-        "scheduler": group.scheduler,
-        "health_check": group.health_check.enabled,
+        "name": group["name"],
+        "scheduler": group["scheduler"],
+        "health_check": group["health_check"],
         "usable": len(usable),
-        "fail_open": bool(wanted) and not usable,
+        "fail_open": not usable and any(one.state == UNHEALTHY for one in wanted),
         "servers": servers,
     }
 
 
-def _server(view: View, blocks: list[Block], group: str, server: Server) -> dict[str, Any]:
-    number = view.servers[group, server.name]
+def _server(segment: Segment, blocks: list[Block], server: Answer) -> Answer:
+    number = server["row"]
     rows = [block.servers[number] for block in blocks]
-    verdict = view.segment.verdicts[number]
+    verdict = segment.verdicts[number]
+    order = segment.shared.orders[number]
+    draining = order.state != READY
     return {
-        "name": server.name,
-        "address": str(server.address),
-        "weight": server.weight,
-        "state": _word(STATES, verdict.state),
-        "reason": _word(REASONS, verdict.reason) if verdict.state == UNHEALTHY else "",
+        "name": server["name"],
+        "address": server["address"],
+        "weight": order.weight_and_one - 1 if order.weight_and_one else server["configured_weight"],
+        "configured_weight": server["configured_weight"],
+        "admin": _word(ORDERS, order.state),
+        "state": "Draining" if draining else _word(STATES, verdict.state),
+        "reason": _word(REASONS, verdict.reason) if verdict.state == UNHEALTHY and not draining else "",
         "since": _moment(verdict.since_ms / 1000) if verdict.since_ms else None,
         "connections": sum(row.live for row in rows),
         "connections_total": sum(row.connections for row in rows),
@@ -207,20 +153,25 @@ def _server(view: View, blocks: list[Block], group: str, server: Server) -> dict
     }
 
 
-def _worker(view: View, worker: WorkerView) -> dict[str, Any]:
-    block = view.segment.block(worker.slot)
+def _worker(facts: Answer, segment: Segment, worker: Answer) -> Answer:
+    block = segment.block(worker["slot"])
     age = time.monotonic_ns() // 1_000_000 - int(block.heartbeat)
+    rows = [int(row) for row in facts["names"]["listeners"]]
     return {
-        "slot": worker.slot,
-        "pid": worker.pid,
-        "state": worker.state,
-        "restarts": worker.restarts,
-        "since": _moment(worker.since),
-        "connections": sum(block.listeners[row].live for row in view.listeners.values()),
-        "connections_total": sum(block.listeners[row].connections for row in view.listeners.values()),
+        **worker,
+        "since": _moment(worker["since"]),
+        "connections": sum(block.listeners[row].live for row in rows),
+        "connections_total": sum(block.listeners[row].connections for row in rows),
         "heartbeat_age_ms": max(0, age) if block.heartbeat else None,
         "longest_stall_ms": block.stall_us / 1000,
     }
+
+
+def _attendant(segment: Segment, attendant: Answer) -> Answer:
+    """One that runs and whose heart does not beat is `silent`."""
+    age = time.monotonic_ns() // 1_000_000 - int(segment.shared.hearts[HEARTS.index(attendant["name"])])
+    silent = attendant["state"] == "running" and age > SILENT
+    return {**attendant, "state": "silent" if silent else attendant["state"]}
 
 
 def _word(words: tuple[str, ...], number: int) -> str:
@@ -232,7 +183,7 @@ def _moment(seconds: float) -> str:
     return f"{datetime.datetime.fromtimestamp(min(seconds, _YEAR_9999), datetime.UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _days(moment: datetime.datetime, now: float) -> float:
+def _days(moment: float, now: float) -> float:
     """To two digits; what is over is below zero, however little."""
-    days = round((moment.timestamp() - now) / 86400, 2)
-    return min(days, -0.01) if moment.timestamp() <= now else days
+    days = round((moment - now) / 86400, 2)
+    return min(days, -0.01) if moment <= now else days

@@ -8,10 +8,12 @@ r"""The protocol of the control socket: frames of JSON, a request and its answer
 
     request    {"version": 1, "verb": "status", "arguments": {}}
     answer     {"version": 1, "ok": true, "result": {...}}
+               {"version": 1, "ok": true, "result": {...}, "descriptors": 2}
                {"version": 1, "ok": false, "error": "what a user is told", "exit_code": 75}
 
-The exit code is the one that the command ends with. An answer may also be the end of the connection, where the verb
-waits for the end of the balancer (`stop`). Nothing here knows of sockets: bytes in, messages out.
+The exit code is the one that the command ends with. "descriptors" says how many come with the first byte of the frame
+(SCM_RIGHTS); a client that does not expect them loses nothing but them. An answer may also be the end of the connection,
+where the verb waits for the end of the balancer (`stop`). Nothing here knows of sockets: bytes in, messages out.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from nlbcore.errors import NlbError, RefusedError
 VERSION = 1
 REQUEST_LIMIT = 64 * 1024
 ANSWER_LIMIT = 64 * 1024 * 1024
+DESCRIPTORS = 250
+"""The most that may come with an answer; the kernel passes 253."""
 _LENGTH = struct.Struct(">I")
 
 Message = dict[str, Any]
@@ -87,9 +91,10 @@ def request(verb: str, arguments: Message | None = None) -> Message:
     return {"version": VERSION, "verb": verb, "arguments": arguments or {}}
 
 
-def success(result: Message) -> Message:
-    """The answer to a request that was carried out."""
-    return {"version": VERSION, "ok": True, "result": result}
+def success(result: Message, descriptors: int = 0) -> Message:
+    """The answer to a request that was carried out, and how many descriptors come with it."""
+    answer: Message = {"version": VERSION, "ok": True, "result": result}
+    return {**answer, "descriptors": descriptors} if descriptors else answer
 
 
 def failure(error: NlbError) -> Message:
@@ -125,6 +130,18 @@ def read_answer(message: Message) -> Message:
     if message.get("ok") is False and isinstance(error, str) and type(exit_code) is int and 1 <= exit_code <= 255:
         raise RefusedError(error, exit_code)
     raise ProtocolError("what came back is not an answer of a balancer")
+
+
+def descriptors(message: Message) -> int:
+    """How many descriptors an answer came with when it was sent.
+
+    Raises:
+        ProtocolError: no number, or more than are allowed
+    """
+    count = message.get("descriptors", 0)
+    if type(count) is not int or not 0 <= count <= DESCRIPTORS:
+        raise ProtocolError("what came back is not an answer of a balancer")
+    return count
 
 
 def _same_version(message: Message, who: str) -> None:

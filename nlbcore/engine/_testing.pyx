@@ -10,7 +10,7 @@ from libc.string cimport memcpy, memset
 from nlbcore.engine cimport callbacks, counters
 from nlbcore.engine.buf cimport Buf, buf_free, buf_keep, buf_sane, buf_waiting
 from nlbcore.engine.callbacks cimport name_context, name_put
-from nlbcore.engine.counters cimport shared
+from nlbcore.engine.counters cimport ListenerCounters, shared
 from nlbcore.engine.der cimport (
     SEQUENCE, Cursor, Origin, der_has_alternative_name, der_is_authority, der_origin, der_same_name, element,
 )
@@ -332,11 +332,14 @@ cdef class Pump:
 
     cdef Session s
     cdef Listener listener
+    cdef ListenerCounters counters
 
     def __cinit__(self, int client, int server, bint reset_truncated=False):
+        memset(&self.counters, 0, sizeof(ListenerCounters))
         memset(&self.s, 0, sizeof(Session))
         memset(&self.listener, 0, sizeof(Listener))
         self.listener.on_truncated = TRUNCATED_RESETS if reset_truncated else TRUNCATED_CLOSES
+        self.listener.counters = &self.counters
         self.s.listener = &self.listener
         transport_init(&self.s.client, client, &plain_ops)
         transport_init(&self.s.server, server, &plain_ops)

@@ -80,6 +80,11 @@ cdef int revocation(const Listener *listener, const Identity *identity) noexcept
                         identity.issuer_key_size, now.tv_sec, listener.overdue_accepted)
 
 
+cdef const Listener *in_force(const Listener *listener) noexcept nogil:
+    """Whose revocation lists count: a reload may have overtaken the handshake."""
+    return listener.successor if listener.successor != NULL and listener.successor.verify else listener
+
+
 cdef int verify(int ok, X509_STORE_CTX *store) noexcept nogil:
     """Keeps OpenSSL's decision, remembers the first error and whose certificate it was, adds our own rules."""
     cdef Session *s = current
@@ -97,9 +102,9 @@ cdef int verify(int ok, X509_STORE_CTX *store) noexcept nogil:
         error = ossl.X509_STORE_CTX_get_error(store)
     elif depth == 0:
         error = s.identity.fault
-        if error == X509_V_OK and s.listener.revocations != NULL:
+        if error == X509_V_OK and in_force(s.listener).revocations != NULL:
             if note_issuer(s.identity, store):
-                error = revocation(s.listener, s.identity)
+                error = revocation(in_force(s.listener), s.identity)
             else:
                 error = X509_V_ERR_UNABLE_TO_GET_CRL
     else:
@@ -117,20 +122,20 @@ cdef int verify(int ok, X509_STORE_CTX *store) noexcept nogil:
     return 0
 
 
-cdef int judge_identity(Session *s) noexcept nogil:
+cdef int judge_for(const Listener *listener, const Identity *identity) noexcept nogil:
     """What may have changed since a certificate was verified: a verification result, 0 when it is still good.
 
-    The one place that is asked after every handshake, full or resumed.
+    The one place that is asked after every handshake, full or resumed, and of live connections after a reload.
     """
     cdef timespec now
     clock_gettime(CLOCK_REALTIME, &now)
-    if s.identity.fault:
-        return s.identity.fault
-    if now.tv_sec < s.identity.not_before:
+    if identity.fault:
+        return identity.fault
+    if now.tv_sec < identity.not_before:
         return X509_V_ERR_CERT_NOT_YET_VALID
-    if now.tv_sec > s.identity.not_after:
+    if now.tv_sec > identity.not_after:
         return X509_V_ERR_CERT_HAS_EXPIRED
-    return revocation(s.listener, s.identity)
+    return revocation(listener, identity)
 
 
 cdef int alert_of(int error) noexcept nogil:
@@ -237,7 +242,7 @@ cdef int server_name(SSL *ssl, int *alert, void *unused) noexcept nogil:
         ossl.X509_free(certificate)
         if s.identity == NULL:
             return SSL_TLSEXT_ERR_ALERT_FATAL
-        s.verify_error = judge_identity(s)
+        s.verify_error = judge_for(in_force(listener), s.identity)
         if s.verify_error != X509_V_OK:
             alert[0] = alert_of(s.verify_error)
             return SSL_TLSEXT_ERR_ALERT_FATAL

@@ -3,7 +3,10 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
     LISTENERS = 256
+    GROUPS = 1024
     SERVERS = 8192
+    BUCKETS = 20            # of a histogram; the last one is for what is longer than all bounds
+    EXPIRING = 4            # segment.EXPIRING_DAYS
     WORDS = 64              # room for the termination list
     VERSIONS = 5            # none, TLSv1.0 ... TLSv1.3
     RING = 1 << 20          # bytes of a log ring
@@ -15,13 +18,28 @@ cdef enum ServerState:      # segment.STATES
     SERVER_UNAVAILABLE
     SERVER_DRAINING
 
+cdef enum OrderState:       # segment.ORDERS
+    ORDER_READY
+    ORDER_DRAIN
+    ORDER_MAINT
+
+cdef struct Histogram:
+    uint64_t buckets[BUCKETS]
+    uint64_t sum_us
+
 cdef struct ListenerCounters:
     uint64_t connections    # counters: monotone, kept over a restart of the worker
     uint64_t received
     uint64_t sent
     uint64_t terminations[WORDS]
     uint64_t handshakes[VERSIONS][2]    # [version][resumed]
-    int64_t live            # gauge: zeroed by the supervisor when it reaps the worker
+    Histogram handshake_time
+    Histogram connection_time
+    int64_t live            # gauges: zeroed by the supervisor when it reaps the worker
+    int64_t expiring[EXPIRING]
+
+cdef struct GroupCounters:
+    Histogram connect_time
 
 cdef struct ServerCounters:
     uint64_t connections
@@ -43,20 +61,34 @@ cdef struct Block:
     uint64_t stall_us       # the longest round of the loop so far
     uint64_t unused[5]
     ListenerCounters listeners[LISTENERS]
+    GroupCounters groups[GROUPS]
     ServerCounters servers[SERVERS]
     Ring ring
 
 cdef struct Verdict:        # of the prober on a server; indices into segment.STATES and segment.REASONS
     uint8_t state
     uint8_t reason
-    uint8_t unused[6]
+    uint8_t waits           # for its first verdict: added by a reload
+    uint8_t unused[5]
     uint64_t since_ms
 
+cdef struct Order:          # of the operator for a server; only the supervisor writes them
+    uint8_t state           # OrderState
+    uint8_t weight_and_one  # 0: that of the configuration
+    uint8_t unused[6]
+    uint64_t cut_ms         # when its connections are cut, 0 = never
+
 cdef struct Shared:
+    uint32_t slots                  # that have ever had a worker
+    uint32_t unused
+    uint64_t hearts[4]              # of the attendants
     uint64_t cps_due[LISTENERS]     # ns: when the listener's next connection may come (GCRA); by compare-and-swap
+    uint64_t listener_cut_ms[LISTENERS]     # when the connections of a listener that is no more are cut, 0 = never
     Verdict verdicts[SERVERS]       # only the prober writes them
+    Order orders[SERVERS]
 
 cdef Block *block
 cdef Shared *shared
 
 cdef int64_t live_connections(uint16_t row) noexcept nogil
+cdef void observe(Histogram *histogram, uint64_t us) noexcept nogil

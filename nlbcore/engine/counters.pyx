@@ -19,6 +19,20 @@ cdef unsigned char *blocks = <unsigned char *>block
 cdef size_t stride = 0          # bytes from one block to the next
 cdef uint32_t slots = 1
 
+cdef uint64_t bounds[BUCKETS - 1]       # us
+for _bucket, _us in enumerate((500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000,
+                               5000000, 10000000, 30000000, 60000000, 300000000, 900000000, 3600000000)):
+    bounds[_bucket] = _us
+
+
+cdef void observe(Histogram *histogram, uint64_t us) noexcept nogil:
+    """Count something that has taken so long; the bucket last, so that a reader never sees it without its sum."""
+    cdef uint32_t bucket = 0
+    while bucket < BUCKETS - 1 and us > bounds[bucket]:
+        bucket += 1
+    histogram.sum_us += us
+    histogram.buckets[bucket] += 1
+
 
 cdef int64_t live_connections(uint16_t row) noexcept nogil:
     """Connections of a listener over all workers. Who counts itself first and looks then never lets one too many in,
@@ -26,7 +40,7 @@ cdef int64_t live_connections(uint16_t row) noexcept nogil:
     cdef int64_t total = 0
     cdef uint32_t i
     fence()
-    for i in range(slots):
+    for i in range(min(slots, shared.slots) if stride else 1):
         total += (<Block *>(blocks + i * stride)).listeners[row].live
     return total
 
@@ -63,15 +77,25 @@ def layout():
     return {
         "Block": sizeof(Block),
         "Block.listeners": <uintptr_t>&block.listeners - start,
+        "Block.groups": <uintptr_t>&block.groups - start,
+        "GroupCounters": sizeof(GroupCounters),
         "Block.servers": <uintptr_t>&block.servers - start,
         "Block.ring": <uintptr_t>&block.ring - start,
         "ListenerCounters": sizeof(ListenerCounters),
         "ListenerCounters.terminations": <uintptr_t>&block.listeners[0].terminations - listener,
         "ListenerCounters.handshakes": <uintptr_t>&block.listeners[0].handshakes - listener,
+        "ListenerCounters.handshake_time": <uintptr_t>&block.listeners[0].handshake_time - listener,
+        "ListenerCounters.connection_time": <uintptr_t>&block.listeners[0].connection_time - listener,
         "ListenerCounters.live": <uintptr_t>&block.listeners[0].live - listener,
+        "ListenerCounters.expiring": <uintptr_t>&block.listeners[0].expiring - listener,
         "ServerCounters": sizeof(ServerCounters),
         "Shared": sizeof(Shared),
+        "Shared.cps_due": <uintptr_t>&shared.cps_due - <uintptr_t>shared,
+        "Shared.listener_cut_ms": <uintptr_t>&shared.listener_cut_ms - <uintptr_t>shared,
         "Shared.verdicts": <uintptr_t>&shared.verdicts - <uintptr_t>shared,
+        "Shared.orders": <uintptr_t>&shared.orders - <uintptr_t>shared,
+        "Order": sizeof(Order),
+        "Order.cut_ms": <uintptr_t>&shared.orders[0].cut_ms - <uintptr_t>&shared.orders[0],
         "Verdict": sizeof(Verdict),
         "Verdict.since_ms": <uintptr_t>&shared.verdicts[0].since_ms - <uintptr_t>&shared.verdicts[0],
         "Ring": sizeof(Ring),

@@ -4,7 +4,7 @@ Another one is tried only before a byte was sent to any, so it is always safe, a
 speaks first. At most TRIES different servers are tried; the deadline of each is the group's connect_timeout.
 """
 
-from nlbcore.engine.counters cimport block
+from nlbcore.engine.counters cimport block, observe
 from nlbcore.engine.hooks cimport Route, TRIES
 from nlbcore.engine.linux.socket cimport (
     AF_UNIX, IPPROTO_TCP, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, SO_ERROR, SO_KEEPALIVE, TCP_NODELAY,
@@ -69,6 +69,7 @@ cdef int dialled(Session *s) noexcept nogil:
         dial_failed(s, CONNECT_FAILED, error)
         return dial(s)
     s.connected = timers_clock_us()
+    observe(&block.groups[s.listener.group_row].connect_time, s.connected - s.dialled)
     s.termination = 0
     s.detail_errno = 0
     s.server.writable = True

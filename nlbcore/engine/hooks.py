@@ -50,6 +50,10 @@ class ListenerPlan:
         names: address of the certificate context for each server name, lower case, ``*.`` for a wildcard
         revocations: the table of the listener's revocation lists; None: nobody is revoked
         overdue_accepted: a list past its nextUpdate refuses only those that it has
+        store: address of the ``X509_STORE`` with the CAs of the clients
+        depth: intermediates allowed
+        lost_trust: a client that the generation before has verified may have to be verified again: a CA is gone
+        keep_live: live connections that would be refused now may go on
         keep: objects that own the memory behind these addresses
     """
 
@@ -75,4 +79,8 @@ class ListenerPlan:
     names: Mapping[str, int]
     revocations: Table | None = None
     overdue_accepted: bool = False
+    store: int = 0
+    depth: int = 100
+    lost_trust: bool = False
+    keep_live: bool = False
     keep: tuple[object, ...] = ()

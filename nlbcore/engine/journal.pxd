@@ -5,8 +5,11 @@ from nlbcore.engine.slab cimport Session
 cdef enum RecordKind:
     ACCESS = 1
     EVENT = 2               # text for the event log: level in `termination`, words in the last field
+    CONNECTION = 3          # one that lives: its state (slab.State) in `termination`; for `nlb conns`, not in the ring
 
 cdef enum:
+    LONGEST_CERTIFICATE = 8192
+    LONGEST_RECORD = LONGEST_CERTIFICATE + 5 * 65536
     NO_ROW = 0xFFFF
     RESUMED = 1
     PROVEN = 2
@@ -43,6 +46,7 @@ cdef packed struct Record:
     uint32_t der_size
 
 cdef void journal_access(const Session *s) noexcept nogil
+cdef uint32_t journal_connection(const Session *s, unsigned char *buffer) noexcept nogil
 cdef void journal_event(int level, const char *text) noexcept nogil
 cdef bint journal_half_full() noexcept nogil
 cdef void journal_wake(int eventfd) noexcept nogil

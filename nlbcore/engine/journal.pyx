@@ -26,7 +26,7 @@ cdef extern from *:
     uint32_t nlb_swap(uint32_t *where, uint32_t value) noexcept nogil
 
 cdef enum:
-    LONGEST_CERTIFICATE = 8192
+    PARTS = 6
 
 cdef bint written = False       # something was put since the last journal_wake()
 
@@ -64,13 +64,11 @@ cdef uint64_t realtime_us() noexcept nogil:
     return <uint64_t>now.tv_sec * 1000000 + <uint64_t>now.tv_nsec // 1000
 
 
-cdef void journal_access(const Session *s) noexcept nogil:
-    """Write the record of a connection that has just ended; its SSL object is still there.
+cdef void compose(const Session *s, Record *r, const void **parts) noexcept nogil:
+    """Fill in the record of a connection, and where the texts behind it are.
 
     Long because it is a list: each field once, in the order of the structure.
     """
-    global written
-    cdef Record r
     cdef const char *cipher = NULL
     cdef const char *group = NULL
     cdef const char *name = NULL
@@ -80,8 +78,7 @@ cdef void journal_access(const Session *s) noexcept nogil:
     cdef const sockaddr_in *v4 = <const sockaddr_in *>&s.peer
     cdef const sockaddr_in6 *v6 = <const sockaddr_in6 *>&s.peer
     cdef uint64_t now = timers_clock_us()
-    cdef uint64_t at
-    memset(&r, 0, sizeof(r))
+    memset(r, 0, sizeof(Record))
     r.kind = ACCESS
     r.termination = s.termination
     if s.peer.ss_family == AF_INET:
@@ -130,18 +127,54 @@ cdef void journal_access(const Session *s) noexcept nogil:
             certificate = s.identity.sha256
             r.der_size = sizeof(s.identity.sha256)
             r.flags |= DIGEST_ONLY
-    r.size = sizeof(r) + r.cipher_size + r.group_size + r.name_size + r.alpn_size + r.detail_size + r.der_size
+    r.size = (sizeof(Record) + r.cipher_size + r.group_size + r.name_size + r.alpn_size + r.detail_size
+              + r.der_size)
+    parts[0], parts[1], parts[2] = cipher, group, name
+    parts[3], parts[4], parts[5] = alpn, s.detail, certificate
+
+
+cdef void sizes(const Record *r, uint32_t *of) noexcept nogil:
+    """Those of the texts, in their order."""
+    of[0], of[1], of[2] = r.cipher_size, r.group_size, r.name_size
+    of[3], of[4], of[5] = r.alpn_size, r.detail_size, r.der_size
+
+
+cdef void journal_access(const Session *s) noexcept nogil:
+    """Write the record of a connection that has just ended; its SSL object is still there."""
+    global written
+    cdef Record r
+    cdef const void *parts[PARTS]
+    cdef uint32_t size[PARTS]
+    cdef uint64_t at
+    cdef int i
+    compose(s, &r, parts)
     if not room(r.size):
         return
+    sizes(&r, size)
     at = put(block.ring.head, &r, sizeof(r))
-    at = put(at, cipher, r.cipher_size)
-    at = put(at, group, r.group_size)
-    at = put(at, name, r.name_size)
-    at = put(at, alpn, r.alpn_size)
-    at = put(at, s.detail, r.detail_size)
-    at = put(at, certificate, r.der_size)
+    for i in range(PARTS):
+        at = put(at, parts[i], size[i])
     nlb_store(&block.ring.head, at)
     written = True
+
+
+cdef uint32_t journal_connection(const Session *s, unsigned char *buffer) noexcept nogil:
+    """The same of one that lives, into a buffer of LONGEST_RECORD bytes: how many it takes."""
+    cdef Record r
+    cdef const void *parts[PARTS]
+    cdef uint32_t size[PARTS]
+    cdef uint32_t at = sizeof(Record)
+    cdef int i
+    compose(s, &r, parts)
+    r.kind = CONNECTION
+    r.termination = <uint8_t>s.state
+    memcpy(buffer, &r, sizeof(r))
+    sizes(&r, size)
+    for i in range(PARTS):
+        if size[i]:
+            memcpy(buffer + at, parts[i], size[i])
+            at += size[i]
+    return at
 
 
 cdef void journal_event(int level, const char *text) noexcept nogil:

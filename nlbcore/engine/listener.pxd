@@ -4,7 +4,7 @@ from nlbcore.engine.slab cimport Listener
 from nlbcore.engine.timers cimport Timer
 
 cdef enum:
-    ACCEPTORS = 16384       # process/supervisor knows it too
+    ACCEPTORS = 16384
     ACCEPTOR_TIMER = 1      # Timer.kind
     ACCEPT_NONE = -1        # the queue is empty
     ACCEPT_BACKOFF = -2     # out of descriptors or memory: this acceptor pauses
@@ -20,6 +20,7 @@ cdef struct Acceptor:
 
 cdef int acceptor_add(int fd, Listener *listener, bint among_others) noexcept nogil
 cdef void acceptor_resume(Acceptor *acceptor) noexcept nogil
+cdef void acceptor_move(Acceptor *acceptor, Listener *listener) noexcept nogil
 cdef void acceptor_remove(Acceptor *acceptor) noexcept nogil
 cdef Acceptor *acceptor_at(uint32_t index) noexcept nogil
 cdef uint32_t acceptor_count() noexcept nogil

@@ -88,6 +88,14 @@ cdef int acceptor_add(int fd, Listener *listener, bint among_others) noexcept no
     return <int>index
 
 
+cdef void acceptor_move(Acceptor *acceptor, Listener *listener) noexcept nogil:
+    """Its connections belong to another listener from now on."""
+    if acceptor.used:
+        acceptor.listener.references -= 1
+        acceptor.listener = listener
+        listener.references += 1
+
+
 cdef void acceptor_remove(Acceptor *acceptor) noexcept nogil:
     """Accept from it no more; the socket goes on to listen until everybody has closed it."""
     global free_from, spare

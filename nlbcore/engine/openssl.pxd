@@ -10,6 +10,7 @@ cdef extern from *:
     typedef struct x509_st X509;
     typedef struct X509_name_st X509_NAME;
     typedef struct x509_store_ctx_st X509_STORE_CTX;
+    typedef struct x509_store_st X509_STORE;
     typedef struct X509_algor_st X509_ALGOR;
     typedef struct stack_st_X509 STACK_OF_X509;
     typedef struct evp_pkey_st EVP_PKEY;
@@ -31,6 +32,8 @@ cdef extern from *:
     ctypedef struct X509_NAME:
         pass
     ctypedef struct X509_STORE_CTX:
+        pass
+    ctypedef struct X509_STORE:
         pass
     ctypedef struct X509_ALGOR:
         pass
@@ -75,6 +78,7 @@ cdef enum:
     SSL_AD_UNRECOGNIZED_NAME = 112
 
     X509_V_OK = 0
+    X509_V_ERR_UNSPECIFIED = 1
     X509_V_ERR_CERT_SIGNATURE_FAILURE = 7
     X509_V_ERR_CERT_NOT_YET_VALID = 9
     X509_V_ERR_CERT_HAS_EXPIRED = 10
@@ -120,6 +124,7 @@ cdef struct OpenSSL:
     void (*SSL_set_verify)(SSL *, int, int (*)(int, X509_STORE_CTX *) noexcept nogil) noexcept nogil
     # the peer's certificate
     X509 *(*SSL_get_peer_certificate)(const SSL *) noexcept nogil
+    STACK_OF_X509 *(*SSL_get_peer_cert_chain)(const SSL *) noexcept nogil
     long (*SSL_get_verify_result)(const SSL *) noexcept nogil
     void (*X509_free)(X509 *) noexcept nogil
     long (*X509_get_version)(const X509 *) noexcept nogil
@@ -139,6 +144,11 @@ cdef struct OpenSSL:
     const EVP_MD *(*EVP_get_digestbyname)(const char *) noexcept nogil
     int (*ASN1_STRING_length)(const ASN1_STRING *) noexcept nogil
     const unsigned char *(*ASN1_STRING_get0_data)(const ASN1_STRING *) noexcept nogil
+    # a verification of ours
+    X509_STORE_CTX *(*X509_STORE_CTX_new)() noexcept nogil
+    int (*X509_STORE_CTX_init)(X509_STORE_CTX *, X509_STORE *, X509 *, STACK_OF_X509 *) noexcept nogil
+    int (*X509_verify_cert)(X509_STORE_CTX *) noexcept nogil
+    void (*X509_STORE_CTX_free)(X509_STORE_CTX *) noexcept nogil
     # a verification in progress
     X509 *(*X509_STORE_CTX_get0_cert)(const X509_STORE_CTX *) noexcept nogil
     X509 *(*X509_STORE_CTX_get_current_cert)(const X509_STORE_CTX *) noexcept nogil

@@ -71,6 +71,8 @@ def load():
     (<void **>&ossl.SSL_set_verify)[0] = _function(
         "SSL_set_verify", "void(*)(SSL *, int, int(*)(int, X509_STORE_CTX *))")
     (<void **>&ossl.SSL_get_peer_certificate)[0] = _function("SSL_get_peer_certificate", "X509 *(*)(SSL *)")
+    (<void **>&ossl.SSL_get_peer_cert_chain)[0] = _function(
+        "SSL_get_peer_cert_chain", "Cryptography_STACK_OF_X509 *(*)(SSL *)")
     (<void **>&ossl.SSL_get_verify_result)[0] = _function("SSL_get_verify_result", "long(*)(SSL *)")
     (<void **>&ossl.X509_free)[0] = _function("X509_free", "void(*)(X509 *)")
     (<void **>&ossl.X509_get_subject_name)[0] = _function("X509_get_subject_name", "X509_NAME *(*)(X509 *)")
@@ -92,6 +94,11 @@ def load():
     (<void **>&ossl.EVP_get_digestbyname)[0] = _function("EVP_get_digestbyname", "EVP_MD *(*)(char *)")
     (<void **>&ossl.ASN1_STRING_length)[0] = _function("ASN1_STRING_length", "int(*)(ASN1_STRING *)")
     (<void **>&ossl.ASN1_STRING_get0_data)[0] = _function("ASN1_STRING_get0_data", "unsigned char *(*)(ASN1_STRING *)")
+    (<void **>&ossl.X509_STORE_CTX_new)[0] = _function("X509_STORE_CTX_new", "X509_STORE_CTX *(*)()")
+    (<void **>&ossl.X509_STORE_CTX_init)[0] = _function(
+        "X509_STORE_CTX_init", "int(*)(X509_STORE_CTX *, X509_STORE *, X509 *, Cryptography_STACK_OF_X509 *)")
+    (<void **>&ossl.X509_verify_cert)[0] = _function("X509_verify_cert", "int(*)(X509_STORE_CTX *)")
+    (<void **>&ossl.X509_STORE_CTX_free)[0] = _function("X509_STORE_CTX_free", "void(*)(X509_STORE_CTX *)")
     (<void **>&ossl.X509_STORE_CTX_get0_cert)[0] = _function("X509_STORE_CTX_get0_cert", "X509 *(*)(X509_STORE_CTX *)")
     (<void **>&ossl.X509_STORE_CTX_get_current_cert)[0] = _function(
         "X509_STORE_CTX_get_current_cert", "X509 *(*)(X509_STORE_CTX *)")

@@ -99,7 +99,9 @@ cdef bint over(Transport *destination, bint cut) noexcept nogil:
 
 cdef Pumped pump(Session *s) noexcept nogil:
     """Move what can be moved within the budget of a round."""
-    cdef uint64_t begin = s.received + s.sent
+    cdef uint64_t received = s.received
+    cdef uint64_t sent = s.sent
+    cdef uint64_t begin = received + sent
     cdef Moved moved_up, moved_down
     cdef Pumped result
     while True:
@@ -123,4 +125,6 @@ cdef Pumped pump(Session *s) noexcept nogil:
         break
     if s.received + s.sent != begin:
         s.active = timers_now()
+        s.listener.counters.received += s.received - received
+        s.listener.counters.sent += s.sent - sent
     return result

@@ -14,4 +14,3 @@ cdef void serve_ready() noexcept nogil
 cdef void serve_handshakes() noexcept nogil
 cdef void serve_closed() noexcept nogil
 cdef bint work_waits() noexcept nogil
-cdef void sweep() noexcept nogil

@@ -19,9 +19,9 @@ harm.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport abort
 from nlbcore.engine.buf cimport SCRATCH, ciphertext
-from nlbcore.engine.callbacks cimport judge_identity
+from nlbcore.engine.callbacks cimport judge_for
 from nlbcore.engine cimport callbacks
-from nlbcore.engine.counters cimport ListenerCounters, block, live_connections
+from nlbcore.engine.counters cimport ListenerCounters, block, live_connections, observe
 from nlbcore.engine.dialer cimport dial, dial_failed, dialled
 from nlbcore.engine.identities cimport identity_drop, identity_take
 from nlbcore.engine.journal cimport journal_access
@@ -37,10 +37,11 @@ from nlbcore.engine.relay cimport (
 )
 from nlbcore.engine.slab cimport (
     CLOSED, CONNECT, FIRST_STEPS, FLUSH, FREE, HANDSHAKE, HELLO, Identity, LINGER, Listener, NEXT_STEPS, NO_QUEUE,
-    QUEUES, Queue, READY, RELAY, Session, State, session_at, session_find, session_free, session_new, session_slots,
+    QUEUES, Queue, READY, RELAY, Session, State, session_find, session_free, session_new,
 )
 from nlbcore.engine.timers cimport timer_clear, timer_set, timers_clock_us, timers_now
-from nlbcore.engine.tls cimport tls_handshake, tls_ops, tls_rest, tls_start
+from nlbcore.engine.tls cimport tls_handshake, tls_ops, tls_start
+from nlbcore.engine.trust cimport trusted_now
 from nlbcore.engine.transport cimport (
     IO_AGAIN, IO_END, IO_ERROR, Transport, transport_close, transport_fin, transport_init, transport_queued,
     transport_recv,
@@ -59,8 +60,6 @@ cdef enum:
     LINGER_BYTES = 262144   # and how much we read meanwhile
     FLUSH_MS = 10000        # how long the last bytes may take
     QUEUED_MS = 20          # how often we look whether the kernel has delivered them
-    SWEEP = 2048            # slots a call of sweep() looks at
-    REST_MS = 2000          # silence after which a connection gives its buffers back
     HANDSHAKE_RECORD = 22   # the first byte of a TLS handshake (RFC 8446, 5.1)
 
 cdef uint32_t MOVES[8]
@@ -78,7 +77,6 @@ cdef Session *last[QUEUES]
 cdef uint32_t length[QUEUES]
 cdef Session *closed = NULL         # to be freed when the round is over
 cdef uint32_t worker_slot = 0
-cdef uint32_t swept = 0
 cdef refill_t refill_nursery
 
 
@@ -170,9 +168,8 @@ cdef void record(Session *s, int word) noexcept nogil:
     cdef ListenerCounters *counters = s.listener.counters
     s.termination = <uint8_t>word
     counters.terminations[word] += 1
-    counters.received += s.received
-    counters.sent += s.sent
     if word != PROBE:
+        observe(&counters.connection_time, timers_clock_us() - s.accepted)
         journal_access(s)
     if s.server_counters != NULL:
         s.server_counters.live -= 1
@@ -206,7 +203,7 @@ cdef void flush(Session *s) noexcept nogil:
     cdef int n = s.client.ops.flush(&s.client)
     if n == IO_AGAIN:
         return
-    if n != IO_ERROR and (
+    if n != IO_ERROR and s.gone == 0 and (
             (s.resetting and transport_queued(&s.client)) or (s.server_resetting and transport_queued(&s.server))):
         timer_set(&s.timer, timers_now() + QUEUED_MS)       # nothing tells when it is empty
         return
@@ -300,7 +297,7 @@ cdef void session_accept(Acceptor *acceptor) noexcept nogil:
 cdef void greet(Session *s) noexcept nogil:
     """The first byte: only now, and only for TLS, is a TLS object made. Silence costs none, nor does plain HTTP."""
     cdef unsigned char byte
-    cdef Listener *listener = s.listener
+    cdef Listener *listener
     cdef ssize_t n = recv(s.client.fd, &byte, 1, MSG_PEEK)
     if n < 0 and errno == EAGAIN:
         s.client.readable = False
@@ -310,6 +307,11 @@ cdef void greet(Session *s) noexcept nogil:
         close_session(s, False)
         return
     s.greeted = timers_clock_us()
+    if s.listener.successor != NULL and s.listener.successor.tls:
+        s.listener.references -= 1      # a reload came first: nothing has happened yet, so it is of the new generation
+        s.listener = s.listener.successor
+        s.listener.references += 1
+    listener = s.listener
     if byte != HANDSHAKE_RECORD:
         s.detail = b"the first byte is not that of a TLS handshake"
         end_reset(s, NOT_TLS)
@@ -410,14 +412,31 @@ cdef void authenticate(Session *s) noexcept nogil:
         if s.verify_error == X509_V_OK:
             s.verify_error = <int>ossl.SSL_get_verify_result(s.client.ssl)
         if s.verify_error == X509_V_OK:
-            s.verify_error = judge_identity(s)
+            s.verify_error = judge_for(listener, s.identity)
         if s.verify_error != X509_V_OK:
             s.client.ops.shutdown(&s.client)
             refuse(s, verify_word(s))
             return
+    if listener.retired and overtaken(s):
+        return
+    observe(&listener.counters.handshake_time, s.handshaken - s.accepted)
     version = ossl.SSL_version(s.client.ssl) - 0x0300
     listener.counters.handshakes[version if 1 <= version <= 4 else 0][ossl.SSL_session_reused(s.client.ssl)] += 1
     begin_connect(s)
+
+
+cdef bint overtaken(Session *s) noexcept nogil:
+    """A reload came while it shook hands: whether the generation in force refuses it."""
+    cdef int error = trusted_now(s)
+    if error == X509_V_OK:
+        return False
+    s.client.ops.shutdown(&s.client)
+    if error < 0:
+        refuse(s, NO_CERTIFICATE)
+    else:
+        s.verify_error = error
+        refuse(s, verify_word(s))
+    return True
 
 
 # -- connect ----------------------------------------------------------------------------------------------------------
@@ -534,6 +553,8 @@ cdef void session_event(Event *event) noexcept nogil:
         t.readable = t.writable = True
     if event.flags & EPOLLERR and event.kind == CLIENT and s.gone == 0:
         s.gone = timers_now()
+    if event.flags & EPOLLERR and event.kind == SERVER:
+        s.server_resetting = False      # it is reset: the kernel counts for ever what it could not deliver
     if event.flags & EPOLLPRI:
         t.urgent = t.readable = True
     if event.flags & EPOLLRDHUP:
@@ -610,25 +631,6 @@ cdef void serve_handshakes() noexcept nogil:
             budget -= 1
         begin = end
         steps -= 1
-
-
-cdef void sweep() noexcept nogil:
-    """The janitor's slice: connections that have fallen silent give their buffers back."""
-    cdef uint32_t n = session_slots()
-    cdef uint32_t _i
-    cdef Session *s
-    if n > SWEEP:
-        n = SWEEP
-    for _i in range(n):
-        swept_next()
-        s = session_at(swept)
-        if s.state == RELAY and s.client.stretched and timers_now() - s.active > REST_MS:
-            tls_rest(&s.client)
-
-
-cdef void swept_next() noexcept nogil:
-    global swept
-    swept = swept + 1 if swept + 1 < session_slots() else 0
 
 
 def moves():

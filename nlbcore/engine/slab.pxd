@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from nlbcore.engine.counters cimport ListenerCounters, ServerCounters
 from nlbcore.engine.hooks cimport TRIES, route_t
 from nlbcore.engine.linux.socket cimport sockaddr_storage
-from nlbcore.engine.openssl cimport BIO, SSL, SSL_CTX
+from nlbcore.engine.openssl cimport BIO, SSL, SSL_CTX, X509_STORE
 from nlbcore.engine.timers cimport Timer
 from nlbcore.engine.transport cimport Transport
 
@@ -43,6 +43,10 @@ cdef struct Identity:
     unsigned char *der
     unsigned char *issuer_key   # SubjectPublicKeyInfo of the verified issuer; NULL: not known here
     uint32_t issuer_key_size
+    const Listener *judged_for      # trust.pyx: found good for this listener ...
+    uint32_t judged_in              # ... in this re-check
+    uint32_t counted_in             # janitor.pyx: counted in this round ...
+    uint8_t counted_for[32]         # ... for these listeners, a bit for each row
 
 # A certificate context for a server name, in the listener's hash table.
 cdef struct ServerName:
@@ -61,6 +65,12 @@ cdef struct Listener:
     uint8_t strict_sni
     uint8_t on_truncated
     uint8_t overdue_accepted
+    uint8_t retired         # a newer generation is in force; it serves whom it has
+    uint8_t reverify        # some CA of this one is trusted no more
+    uint8_t keep_live       # on_revoked = "keep"
+    int depth
+    Listener *successor     # of the same name in the generation in force; NULL: there is none (any more)
+    X509_STORE *store       # borrowed from Engine
     uint64_t handshake_timeout  # all times in ms
     uint64_t connect_timeout
     uint64_t idle_timeout

@@ -12,7 +12,7 @@ import os
 import re
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nlbcore.engine.journal import record_layout
 from nlbcore.observe.log import timestamp
@@ -34,6 +34,36 @@ _FORMAT, SIZE = record_layout()
 _UNSEEN = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """What JSON lets through and a terminal obeys: DEL, the C1 controls, line separators, changes of direction."""
 _HEAD = struct.Struct(_FORMAT)
+
+
+class Head(NamedTuple):
+    """What a record begins with: the fields of ``Record`` in ``engine/journal.pxd``, but for the sizes at its end."""
+
+    size: int
+    kind: int
+    termination: int
+    flags: int
+    family: int
+    address: bytes
+    port: int
+    listener_row: int
+    group_row: int
+    server_row: int
+    tls_version: int
+    generation: int
+    verify_error: int
+    verify_depth: int
+    detail_errno: int
+    id: int
+    ended: int
+    received: int
+    sent: int
+    handshake_us: int
+    connect_us: int
+    connection_us: int
+
+
+_FIELDS = len(Head._fields)
 
 
 @dataclass(frozen=True)
@@ -69,87 +99,93 @@ def event(record: bytes) -> tuple[float, int, str] | None:
     return head[16] / 1e6, head[2], record[SIZE:].decode(errors="replace")
 
 
-def line(record: bytes, worker: int, names: Names) -> bytes:
-    """One line of the access log."""
-    fields = {key: value for key, value in _fields(record, worker, names) if value is not None}
-    text = _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(fields, ensure_ascii=False))
-    return text.encode(errors="backslashreplace") + b"\n"
-
-
-def _fields(record: bytes, worker: int, names: Names) -> Iterator[tuple[str, object]]:
-    """Every field in the order of the line. Long because it is that list."""
-    (
-        _,
-        _,
-        termination,
-        flags,
-        family,
-        address,
-        port,
-        listener,
-        group,
-        server,
-        version,
-        generation,
-        verify_error,
-        depth,
-        detail_errno,
-        number,
-        ended,
-        received,
-        sent,
-        handshake_us,
-        connect_us,
-        connection_us,
-        *sizes,
-    ) = _HEAD.unpack_from(record)
+def unpack(record: bytes) -> tuple[Head, list[bytes]]:
+    """The head of a record and the texts behind it: cipher, named group, server name, ALPN, detail, certificate."""
+    values = _HEAD.unpack_from(record)
     texts = []
     at = SIZE
-    for size in sizes:
+    for size in values[_FIELDS:]:
         texts.append(record[at : at + size])
         at += size
-    cipher, named_group, server_name, alpn, detail, der = texts
-    identity: dict[str, object] = {"client_cert_sha256": der.hex()} if flags & DIGEST_ONLY else describe(der)
-    yield "time", timestamp(ended / 1e6)
-    yield "node", names.node
+    return Head._make(values[:_FIELDS]), texts
+
+
+def line(record: bytes, worker: int, names: Names) -> bytes:
+    """One line of the access log."""
+    head, texts = unpack(record)
+    identity = claimed(head, texts[-1])
+    fields = {
+        "time": timestamp(head.ended / 1e6),
+        "node": names.node,
+        **described(head, texts, identity, worker, names),
+        "termination": word(head.termination),
+    }
+    if detail := _detail(head, texts[-2].decode(), identity):
+        fields["termination_detail"] = detail
+    return as_json(fields) + b"\n"
+
+
+def as_json(fields: dict[str, object]) -> bytes:
+    """A JSON object in one line, in which nothing is left that a terminal obeys."""
+    text = _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(fields, ensure_ascii=False))
+    return text.encode(errors="backslashreplace")
+
+
+def claimed(head: Head, der: bytes) -> dict[str, object]:
+    """The ``client_cert_*`` fields of the certificate that the client showed; proven or not, `head.flags` says."""
+    if not der:
+        return {}
+    return {"client_cert_sha256": der.hex()} if head.flags & DIGEST_ONLY else describe(der)
+
+
+def described(
+    head: Head, texts: list[bytes], identity: dict[str, object], worker: int, names: Names
+) -> dict[str, object]:
+    """What a connection is and has done, in the order of the line and without what is absent; not how it ended."""
+    fields = _fields(head, texts, identity, worker, names)
+    return {key: value for key, value in fields if value is not None}
+
+
+def _fields(
+    head: Head, texts: list[bytes], identity: dict[str, object], worker: int, names: Names
+) -> Iterator[tuple[str, object]]:
+    cipher, named_group, server_name, alpn, _, der = texts
     yield "worker", worker
-    yield "generation", generation
-    yield "connection", number
-    yield "listener", names.listeners.get(listener)
-    if family:
-        yield "client_ip", str(ipaddress.ip_address(address[: 4 if family == 4 else 16]))
-        yield "client_port", port
-    yield "server_group", names.groups.get(group)
-    yield "server", names.servers.get(server) if server != NO_ROW else None
-    yield "tls_protocol_version", VERSIONS.get(version)
+    yield "generation", head.generation
+    yield "connection", head.id
+    yield "listener", names.listeners.get(head.listener_row)
+    if head.family:
+        yield "client_ip", str(ipaddress.ip_address(head.address[: 4 if head.family == 4 else 16]))
+        yield "client_port", head.port
+    yield "server_group", names.groups.get(head.group_row)
+    yield "server", names.servers.get(head.server_row) if head.server_row != NO_ROW else None
+    yield "tls_protocol_version", VERSIONS.get(head.tls_version)
     yield "tls_cipher_suite", cipher.decode() or None
     yield "tls_named_group", named_group.decode() or None
-    yield "tls_resumed", bool(flags & RESUMED) if handshake_us >= 0 else None
+    yield "tls_resumed", bool(head.flags & RESUMED) if head.handshake_us >= 0 else None
     yield "domain_name", server_name.decode(errors="backslashreplace") or None
     yield "alpn", alpn.decode(errors="backslashreplace") or None
     if der:
         yield from identity.items()
-        yield "client_cert_proven", bool(flags & PROVEN)
-        yield "verify_result", verify_error
-    yield "received_bytes", received
-    yield "sent_bytes", sent
-    yield "tls_handshake_time_ms", _ms(handshake_us)
-    yield "connect_time_ms", _ms(connect_us)
-    yield "connection_time_ms", _ms(connection_us)
-    yield "termination", word(termination)
-    yield "termination_detail", _detail(detail.decode(), detail_errno, verify_error, depth, identity) or None
+        yield "client_cert_proven", bool(head.flags & PROVEN)
+        yield "verify_result", head.verify_error
+    yield "received_bytes", head.received
+    yield "sent_bytes", head.sent
+    yield "tls_handshake_time_ms", _ms(head.handshake_us)
+    yield "connect_time_ms", _ms(head.connect_us)
+    yield "connection_time_ms", _ms(head.connection_us)
 
 
 def _ms(microseconds: int) -> float | None:
     return None if microseconds < 0 else round(microseconds / 1000, 3)
 
 
-def _detail(text: str, error: int, verify_error: int, depth: int, identity: dict[str, object]) -> str:
+def _detail(head: Head, text: str, identity: dict[str, object]) -> str:
     """What the word alone does not say: the system's reason, which certificate of the chain, which issuer."""
-    if error:
-        reason = os.strerror(error)
+    if head.detail_errno:
+        reason = os.strerror(head.detail_errno)
         reason = reason[0].lower() + reason[1:]
         return f"{text}: {reason}" if text else reason
-    if verify_error == NO_ISSUER and depth == 0:
+    if head.verify_error == NO_ISSUER and head.verify_depth == 0:
         return f"issuer {identity.get('client_cert_issuer', 'unknown')} not found"
-    return f"{text}, certificate at depth {depth}" if verify_error and depth else text
+    return f"{text}, certificate at depth {head.verify_depth}" if head.verify_error and head.verify_depth else text

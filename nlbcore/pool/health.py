@@ -4,8 +4,9 @@
     Initial, Available -- unhealthy_threshold failures ----> Unhealthy
     Unhealthy ----------- healthy_threshold successes -----> Available
 
-all in a row. A server that is not checked is Unavailable (Alibaba Cloud NLB's word), and usable. When no server of a
-group is usable, all of them get connections: the group fails open.
+all in a row. A server that is not checked is Unavailable (Alibaba Cloud NLB's word), and usable. One that waits for its
+first verdict (a reload has added it) is Initial and not usable; others that are Initial are. When no server of a group is
+usable, all of them get connections: the group fails open.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from nlbcore.address import Endpoint
-from nlbcore.segment import AVAILABLE, DRAINING, INITIAL, UNAVAILABLE, UNHEALTHY
+from nlbcore.segment import AVAILABLE, INITIAL, READY, UNAVAILABLE, UNHEALTHY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from nlbcore.config.model import Config
+    from nlbcore.segment import Segment
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Check:
         group: name of its group
         server: its name there
         address: where it listens
-        weight: as configured; a server of weight 0 does not keep its group from failing open
+        weight: as configured
         enabled: whether it is checked at all
         type: of the check, TCP
         interval: seconds from one check to the next
@@ -60,6 +62,10 @@ class Check:
     def target(self) -> Endpoint:
         """Where the check connects to; a UNIX socket has no other port."""
         return replace(self.address, port=self.port) if self.port and self.address.path is None else self.address
+
+    def is_same(self, other: Check) -> bool:
+        """Whether it is checked in the same way: its weight makes no difference."""
+        return replace(self, weight=other.weight) == other
 
 
 def checks(config: Config, server_rows: Mapping[tuple[str, str], int]) -> list[Check]:
@@ -130,24 +136,44 @@ class Judge:
 
 
 class Usable:
-    """How many servers of each group are usable, as the schedulers see it: of a weight, not Unhealthy, not Draining."""
+    """The servers of each group as the schedulers see them, from what stands in the segment.
 
-    def __init__(self, servers: Iterable[tuple[Check, int]]) -> None:
-        """Count servers with their states."""
-        self._count: Counter[str] = Counter()
-        for check, state in servers:
-            self._count[check.group] += self._is(check, state)
+    Of a server that is in service (of a weight, and not ordered out of it) they ask whether it is usable: not Unhealthy, and
+    not waiting for its first verdict.
+    """
 
-    @staticmethod
-    def _is(check: Check, state: int) -> bool:
-        return check.weight > 0 and state not in (UNHEALTHY, DRAINING)
+    def __init__(self, segment: Segment, checks: Iterable[Check]) -> None:
+        self._segment = segment
+        self._standing: dict[int, tuple[bool, bool]] = {}
+        self._usable: Counter[str] = Counter()
+        self._unhealthy: Counter[str] = Counter()
+        for check in checks:
+            self.update(check)
 
-    def change(self, check: Check, before: int, after: int) -> bool | None:
-        """A server's state has changed: True when its group fails open from now on, False when no more, else None."""
-        was, now = self._is(check, before), self._is(check, after)
-        if was == now:
-            return None
-        self._count[check.group] += 1 if now else -1
-        if now:
-            return False if self._count[check.group] == 1 else None
-        return True if self._count[check.group] == 0 else None
+    def update(self, check: Check) -> None:
+        """Look at one server anew."""
+        before = self._standing.get(check.row, (False, False))
+        now = self._standing[check.row] = self._look(check)
+        self._usable[check.group] += now[0] - before[0]
+        self._unhealthy[check.group] += now[1] - before[1]
+
+    def _look(self, check: Check) -> tuple[bool, bool]:
+        """Whether it is usable; whether it is in service and Unhealthy."""
+        order, verdict = self._segment.shared.orders[check.row], self._segment.verdicts[check.row]
+        weight = order.weight_and_one - 1 if order.weight_and_one else check.weight
+        if weight == 0 or order.state != READY:
+            return False, False
+        unhealthy = verdict.state == UNHEALTHY
+        return not unhealthy and not (verdict.state == INITIAL and verdict.waits), unhealthy
+
+    def fails_open(self, group: str) -> bool:
+        """Whether connections go to servers that are Unhealthy, since no other one is usable.
+
+        A group whose servers all wait for their first verdict gets them too, but nothing bad is known of it.
+        """
+        return self._usable[group] == 0 and self._unhealthy[group] > 0
+
+    @property
+    def failing_open(self) -> set[str]:
+        """All groups that do."""
+        return {group for group in self._unhealthy if self.fails_open(group)}

@@ -10,6 +10,7 @@ cdef struct Candidate:
 
 cdef struct Ring:
     uint32_t count
+    bint equal              # weights do not count, but for 0
     Candidate *candidates
 
 cdef class Group:

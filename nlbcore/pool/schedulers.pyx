@@ -4,8 +4,9 @@ Smooth weighted round robin: at each choice every server is given its weight, th
 sum. Weights 5, 1, 1 give a a b a c a a, not a a a a a b c (the method is nginx's). Round robin is the same with equal
 weights. O(servers) a choice: a few hundred nanoseconds for 400.
 
-A server of weight 0, or one that is being taken out, gets no new connection; one that fails its health checks gets none
-while another one is usable. When none is, all get them (fail-open, as NLB): better a try than a certain refusal.
+A server of weight 0, or one that the operator or a reload takes out, gets no new connection; one that fails its health
+checks, or has been added by a reload and not yet been checked, gets none while another one is usable. When none is, all
+get them (fail-open, as NLB): better a try than a certain refusal.
 """
 
 import os
@@ -15,7 +16,7 @@ cimport cython
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
-from nlbcore.engine.counters cimport SERVERS, SERVER_DRAINING, SERVER_UNHEALTHY, shared
+from nlbcore.engine.counters cimport ORDER_READY, Order, SERVERS, SERVER_INITIAL, SERVER_UNHEALTHY, Verdict, shared
 from nlbcore.engine.hooks cimport Route
 from nlbcore.engine.linux.socket cimport (
     AF_INET, AF_UNIX, htons, sockaddr_in, sockaddr_in6, sockaddr_storage, sockaddr_un, socklen_t,
@@ -58,15 +59,25 @@ cdef bint _listed(uint16_t row, const uint16_t *tried, int count) noexcept nogil
     return False
 
 
-cdef bint _asked(const Candidate *candidate) noexcept nogil:
-    return candidate.weight > 0 and shared.verdicts[candidate.row].state != SERVER_DRAINING
+cdef int64_t _weight(const Candidate *candidate, bint equal) noexcept nogil:
+    """Its share now; 0: it is not asked."""
+    cdef const Order *order = &shared.orders[candidate.row]
+    cdef int64_t weight = order.weight_and_one - 1 if order.weight_and_one else candidate.weight
+    if order.state != ORDER_READY:
+        return 0
+    return min(weight, 1) if equal else weight
+
+
+cdef bint _usable(const Candidate *candidate) noexcept nogil:
+    cdef const Verdict *verdict = &shared.verdicts[candidate.row]
+    return verdict.state != SERVER_UNHEALTHY and not (verdict.state == SERVER_INITIAL and verdict.waits)
 
 
 cdef bint _fails_open(const Ring *ring) noexcept nogil:
     """Whether not one server is usable, so that all are used."""
     cdef uint32_t i
     for i in range(ring.count):
-        if _asked(&ring.candidates[i]) and shared.verdicts[ring.candidates[i].row].state != SERVER_UNHEALTHY:
+        if _weight(&ring.candidates[i], True) and _usable(&ring.candidates[i]):
             return False
     return True
 
@@ -77,16 +88,16 @@ cdef int pick(void *group, const uint16_t *tried, int count, Route *route) noexc
     cdef Candidate *best = NULL
     cdef Candidate *candidate
     cdef int64_t total = 0
+    cdef int64_t weight
     cdef bint all_of_them = _fails_open(ring)
     cdef uint32_t i
     for i in range(ring.count):
         candidate = &ring.candidates[i]
-        if not _asked(candidate) or _listed(candidate.row, tried, count):
+        weight = _weight(candidate, ring.equal)
+        if weight == 0 or _listed(candidate.row, tried, count) or not (all_of_them or _usable(candidate)):
             continue
-        if not all_of_them and shared.verdicts[candidate.row].state == SERVER_UNHEALTHY:
-            continue
-        candidate.current += candidate.weight
-        total += candidate.weight
+        candidate.current += weight
+        total += weight
         if best == NULL or candidate.current > best.current:
             best = candidate
     if best == NULL:
@@ -113,6 +124,7 @@ cdef class Group:
     def __cinit__(self, servers, scheduler):
         cdef Candidate *candidate
         servers = list(servers)
+        self.ring.equal = scheduler != "wrr"
         self.ring.candidates = <Candidate *>calloc(max(1, len(servers)), sizeof(Candidate))
         if self.ring.candidates == NULL:
             raise MemoryError
@@ -121,7 +133,7 @@ cdef class Group:
                 raise ValueError(f"the segment has {SERVERS} rows of servers, none of them is row {row}")
             candidate = &self.ring.candidates[self.ring.count]
             candidate.row = row
-            candidate.weight = weight if scheduler == "wrr" else min(weight, 1)
+            candidate.weight = weight
             candidate.size = _fill(&candidate.address, family, address)
             self.ring.count += 1
 

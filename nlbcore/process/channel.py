@@ -1,20 +1,27 @@
 """The channel between the supervisor and a worker: a handful of commands over a SOCK_SEQPACKET pair.
 
     supervisor -> worker    PREPARE n + memfd     make generation n ready (the memfd is the snapshot)
+                            SOCKETS slot + fds    listening sockets of an address (`text`) that were made after the fork: one
+                                                  of each slot from `slot` on; from ANY on they are for all slots
                             COMMIT n              it is in force from now on
                             ABORT n               forget it
                             ADOPT slot            accept from its sockets too: it has no worker, or one that hangs
                             RELEASE slot          no more: it has one again
+                            DUMP + fd             write who is connected into the file
+                            KILL + fd             end the connections whose numbers (u64) are in the file
                             DRAIN                 accept what is queued, then no more; exit when the last one has gone
                             STOP                  end every connection and exit
     worker -> supervisor    READY n | REFUSED n   the answer to PREPARE, with the reason; REFUSED otherwise: it cannot work
                             FAILED slot           it could not adopt all of it, with the reason
-                            DONE n                the answer to COMMIT
+                            DONE n                the answer to COMMIT, with the number of live connections that it has closed
+                            FREED n               nobody needs generation n any more
+                            DUMPED                the answer to DUMP; with a reason if it could not
+                            KILLED                the answer to KILL, with the number of connections; likewise
                             DRAINED               the answer to DRAIN: nothing is queued any more
 
-A message is one packet: JSON ``{"command": ..., "generation": ..., "slot": ..., "reason": ...}``, with at most one
-descriptor beside it, and only on the way to a worker. The end of the channel means that the other process is gone. A
-worker reads what strangers send, so what it says is not taken on trust: what is no such message is a `ChannelError`.
+A message is one packet: JSON ``{"command": ..., "generation": ..., "slot": ..., "count": ..., "text": ...}``, with
+descriptors beside it only on the way to a worker. The end of the channel means that the other process is gone. A worker
+reads what strangers send, so what it says is not taken on trust: what is no such message is a `ChannelError`.
 """
 
 from __future__ import annotations
@@ -25,24 +32,29 @@ import socket
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Order = Literal["PREPARE", "COMMIT", "ABORT", "ADOPT", "RELEASE", "DRAIN", "STOP"]
-Answer = Literal["READY", "REFUSED", "FAILED", "DONE", "DRAINED"]
+Order = Literal["PREPARE", "SOCKETS", "COMMIT", "ABORT", "ADOPT", "RELEASE", "DUMP", "KILL", "DRAIN", "STOP"]
+Answer = Literal["READY", "REFUSED", "FAILED", "DONE", "FREED", "DUMPED", "KILLED", "DRAINED"]
+ANY = 65535
+DESCRIPTORS = 250
+"""In one message; the kernel takes 253."""
 _PACKET = 65536
 _LARGEST = 2**63 - 1
-_REASON = 4096  # characters; six bytes each at most in JSON
+_TEXT = 4096  # characters; six bytes each at most in JSON
 
 
 @dataclass(frozen=True)
 class Message:
-    """A command, the generation or the slot it is about, why (REFUSED), and a descriptor that the receiver owns
-    (PREPARE).
+    """A command; the generation, the slot, the number it is about; why (REFUSED, DUMPED, KILLED) or where (SOCKETS);
+    descriptors that the receiver owns, and whether some are `lost`, because it has no room for them.
     """
 
     command: Order | Answer
     generation: int = 0
-    reason: str = ""
+    text: str = ""
     slot: int = 0
-    fd: int = -1
+    count: int = 0
+    fds: tuple[int, ...] = ()
+    lost: bool = False
 
 
 class ChannelError(Exception):
@@ -61,7 +73,7 @@ class Channel:
     def __init__(self, end: socket.socket, expected: tuple[str, ...], *, descriptors: bool) -> None:
         self._socket = end
         self._expected = expected
-        self._ancillary = socket.CMSG_LEN(array.array("i").itemsize) if descriptors else 0
+        self._ancillary = socket.CMSG_LEN(DESCRIPTORS * array.array("i").itemsize) if descriptors else 0
 
     @classmethod
     def pair(cls) -> tuple[Channel, Channel]:
@@ -79,15 +91,16 @@ class Channel:
 
     def send(self, message: Message) -> bool:
         """Send; False when it could not: the other end is gone, or has let too many messages wait."""
-        text = {
+        fields = {
             "command": message.command,
             "generation": message.generation,
             "slot": message.slot,
-            "reason": message.reason[:_REASON],
+            "count": message.count,
+            "text": message.text[:_TEXT],
         }
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [message.fd]))] if message.fd >= 0 else []
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", message.fds))] if message.fds else []
         try:
-            self._socket.sendmsg([json.dumps(text).encode()], rights)
+            self._socket.sendmsg([json.dumps(fields).encode()], rights)
         except OSError:
             return False
         return True
@@ -109,20 +122,21 @@ class Channel:
         for level, kind, payload in rights:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
-        if flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC):
+        lost = bool(flags & socket.MSG_CTRUNC)
+        if flags & socket.MSG_TRUNC or (lost and not self._ancillary):
             raise ChannelError("a message with more than there may be in it")
-        return self._parse(data, fds[0] if fds else -1)
+        return self._parse(data, tuple(fds), lost=lost)
 
-    def _parse(self, data: bytes, fd: int) -> Message:
+    def _parse(self, data: bytes, fds: tuple[int, ...], *, lost: bool) -> Message:
         try:
             fields = json.loads(data)
         except (ValueError, RecursionError):
             raise ChannelError("a message that is no JSON") from None
-        if not isinstance(fields, dict) or fields.keys() != {"command", "generation", "slot", "reason"}:
+        if not isinstance(fields, dict) or fields.keys() != {"command", "generation", "slot", "count", "text"}:
             raise ChannelError("a message with other fields")
-        numbers = (fields["generation"], fields["slot"])
+        numbers = (fields["generation"], fields["slot"], fields["count"])
         if not all(type(number) is int and 0 <= number <= _LARGEST for number in numbers):
             raise ChannelError("a message with an impossible number")
-        if fields["command"] not in self._expected or not isinstance(fields["reason"], str):
+        if fields["command"] not in self._expected or not isinstance(fields["text"], str):
             raise ChannelError("a message with an unknown command")
-        return Message(**fields, fd=fd)
+        return Message(**fields, fds=fds, lost=lost)

@@ -1,14 +1,18 @@
 """The rehearsal: everything that can be known about a configuration without a network and without binding anything.
 
-`nlb check` prints it, `nlb run` obeys it. For `nlb run` it happens in a process of its own, the *checker*: forked, short
-lived, without network. What it makes of the files is a sealed snapshot; parsers and their memory go with it.
+`nlb check` prints it, `nlb run` and every reload obey it. For them it happens in a process of its own, the *checker*:
+forked, short lived, without network. What it makes of the files is a sealed snapshot; parsers and their memory go with it.
+The supervisor serves on meanwhile: it waits for the answer as for everything else.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import pickle
 import resource
+import select
 import shlex
 import signal
 import socket
@@ -16,7 +20,7 @@ import sys
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import setproctitle
 
@@ -24,19 +28,28 @@ from nlbcore.config.check import check
 from nlbcore.config.finding import Finding, in_order
 from nlbcore.config.load import STAND_IN, load
 from nlbcore.errors import EXIT_FAILED, StartError
-from nlbcore.process.snapshot import Rows, Snapshot
+from nlbcore.process.snapshot import Limits, NoRowError, Rows, Snapshot
+from nlbcore.segment import GROUPS, LISTENERS, SERVERS
 from nlbcore.tls.material import Material, load_material
 from nlbcore.tls.policy import POLICIES, missing_suites, missing_versions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import NoReturn
 
     from nlbcore.config.finding import KeyPath
     from nlbcore.config.load import Loaded
     from nlbcore.config.model import Config
 
+ROOM = Limits(LISTENERS, GROUPS, SERVERS)
+"""All that the segment has."""
+
 _PIECE = 1 << 20
+_SIGNALS = (
+    *(signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2),
+    *(signal.SIGTTIN, signal.SIGTTOU, signal.SIGCHLD),
+)
+"""Those that the supervisor has handlers for."""
 
 DESCRIPTORS_PER_CONNECTION = 2
 """One towards the client, one towards the server."""
@@ -47,10 +60,11 @@ SPARE_DESCRIPTORS = 64
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """`material` is None if there is any error, `loaded.config` may be there all the same."""
+    """`material` and `rows` are None if there is any error, `loaded.config` may be there all the same."""
 
     loaded: Loaded
     material: Material | None = field(repr=False)
+    rows: Rows | None
     findings: tuple[Finding, ...]
 
     @property
@@ -67,18 +81,31 @@ class Rehearsal:
         return not self.errors
 
 
-def rehearse(path: Path) -> Rehearsal:
-    """Read a configuration and all that it names; tell every finding in the order of the file."""
+def rehearse(path: Path, limits: Limits = ROOM, living: Sequence[Rows] = ()) -> Rehearsal:
+    """Read a configuration and all that it names; tell every finding in the order of the file.
+
+    Args:
+        path: the configuration file
+        limits: how many rows there are to number it with
+        living: the rows of the generations that somebody still needs, the newest last
+    """
     loaded = load(path)
     findings = [*loaded.findings, *check(loaded)]
-    material = None
+    material = rows = None
     if loaded.partial is not None:
         material, remarks = load_material(loaded.partial, loaded.locate, str(path))
         findings += loaded.real(remarks)
         for part in (_policies, _descriptors, _folders):
             findings += loaded.real(part(loaded, loaded.partial))
-    failed = any(finding.severity == "error" for finding in findings)
-    return Rehearsal(loaded, None if failed else material, in_order(findings))
+    if loaded.config is not None:
+        try:
+            rows = Rows.number(loaded.config, limits, living)
+        except NoRowError as error:
+            hint = "restart the balancer" if living else ""
+            findings.append(Finding(str(path), 0, 0, "error", "", str(error), hint))
+    if any(finding.severity == "error" for finding in findings):
+        material = rows = None
+    return Rehearsal(loaded, material, rows, in_order(findings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,49 +118,144 @@ class Checked:
     sealed: int | None
 
 
-def check_apart(path: Path, generation: int) -> Checked:
-    """Rehearse in a process of its own.
+class Checker:
+    """The checker at work, as its parent sees it; nothing here waits for it.
+
+    Before the fork: signals are blocked, so that none meant for the child reaches the supervisor's wakeup descriptor. After
+    it the child has signals of its own and closes every descriptor but its end of the socket: a listening socket or a
+    worker's channel must not live on in it.
+
+    Args:
+        path: the configuration file
+        generation: the number of the snapshot to make
+        limits: how many rows there are
+        living: the rows of the generations that somebody still needs, the newest last
+    Raises:
+        StartError: there is no process or no descriptor left
+
+    Attributes:
+        pid: of the process; 0 once it has ended or was killed
+    """
+
+    _killed: ClassVar[set[int]] = set()
+
+    def __init__(self, path: Path, generation: int, limits: Limits = ROOM, living: Sequence[Rows] = ()) -> None:
+        self.reap()
+        self.pid = 0
+        self._answer = bytearray()
+        self._fds: list[int] = []
+        self._lost = False
+        try:
+            self._sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:
+            raise StartError(f"the checker cannot be started: {error.strerror}") from None
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self.pid = os.fork()
+            if self.pid == 0:
+                _become_checker(path, generation, limits, living, theirs)
+        except OSError as error:
+            self._sock.close()
+            raise StartError(f"the checker cannot be started: {error.strerror}") from None
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
+        self._sock.setblocking(False)
+
+    def fileno(self) -> int:
+        """Readable when there is something to `read()`; -1 once that has said all."""
+        return self._sock.fileno()
+
+    def read(self) -> Checked | None:
+        """What it says; None while that is not whole.
+
+        Raises:
+            StartError: it has ended without an answer
+        """
+        try:
+            while True:
+                data, fds, flags, _ = socket.recv_fds(self._sock, _PIECE, 1, socket.MSG_CMSG_CLOEXEC)
+                self._fds += fds
+                self._lost = self._lost or bool(flags & socket.MSG_CTRUNC)
+                if not data:
+                    break
+                self._answer += data
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            self.kill()
+            raise StartError(f"the checker's answer cannot be read: {error.strerror}") from None
+        self._sock.close()
+        # Its end is closed by its exit, after its memory was given back: there is nothing left to wait for.
+        _, status = os.waitpid(self.pid, 0)
+        self.pid = 0
+        if os.waitstatus_to_exitcode(status) != 0 or self._lost:
+            self.kill()
+            raise StartError(
+                "the checker's snapshot cannot be taken: too many open files"
+                if self._lost
+                else "the checker ended without an answer; what it printed stands above"
+            )
+        sealed = self._fds.pop() if self._fds else None
+        return Checked(pickle.loads(self._answer), sealed)  # noqa: S301 - from our own child
+
+    def kill(self) -> None:
+        """Give it up, wherever it is; nothing is left of it but what `reap()` collects."""
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            self._killed.add(self.pid)
+            self.pid = 0
+        self._sock.close()
+        while self._fds:
+            os.close(self._fds.pop())
+        self.reap()
+
+    @classmethod
+    def reap(cls) -> None:
+        """Collect those that were killed and have come to their end: at SIGCHLD, and before the next one."""
+        for pid in tuple(cls._killed):
+            with contextlib.suppress(ChildProcessError):  # the system collects them where SIGCHLD is ignored
+                if os.waitpid(pid, os.WNOHANG)[0] == 0:
+                    continue
+            cls._killed.discard(pid)
+
+
+def check_apart(path: Path, generation: int, limits: Limits = ROOM) -> Checked:
+    """Rehearse in a process of its own, and wait for it.
 
     Raises:
         StartError: it ended without an answer
     """
+    checker = Checker(path, generation, limits)
     try:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    except OSError as error:
-        raise StartError(f"the checker cannot be started: {error.strerror}") from None
-    with ours:
-        try:
-            pid = os.fork()
-        except OSError as error:
-            theirs.close()
-            raise StartError(f"the checker cannot be started: {error.strerror}") from None
-        if pid == 0:
-            _become_checker(path, generation, theirs)
-        theirs.close()
-        chunks = []
-        data, fds, _, _ = socket.recv_fds(ours, _PIECE, 1, socket.MSG_CMSG_CLOEXEC)
-        while data:
-            chunks.append(data)
-            data = ours.recv(_PIECE)
-        _, status = os.waitpid(pid, 0)
-    if os.waitstatus_to_exitcode(status) != 0:
-        raise StartError("the checker ended without an answer; what it printed stands above")
-    return Checked(pickle.loads(b"".join(chunks)), fds[0] if fds else None)  # noqa: S301 - from our own child
+        while (checked := checker.read()) is None:
+            select.select([checker], [], [])
+    finally:
+        checker.kill()
+    return checked
 
 
-def _become_checker(path: Path, generation: int, theirs: socket.socket) -> NoReturn:
+def _become_checker(
+    path: Path, generation: int, limits: Limits, living: Sequence[Rows], theirs: socket.socket
+) -> NoReturn:
     status = EXIT_FAILED
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback
     try:
+        from nlbcore.process.slot import close_all_but  # not needed by `nlb check`, nor the workers' code behind it
+
+        gc.freeze()  # what the supervisor held is not ours to finalise: its numbers name other files here
+        signal.set_wakeup_fd(-1)
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)  # Ctrl-C ends it without a traceback
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        close_all_but(sorted({0, 1, 2, theirs.fileno()}))
         setproctitle.setproctitle("nlb: checker")
-        rehearsal = rehearse(path)
+        rehearsal = rehearse(path, limits, living)
         answer = pickle.dumps(rehearsal.findings)
         fds = []
-        if rehearsal.loaded.config is not None and rehearsal.material is not None:
-            config = rehearsal.loaded.config
-            fds.append(Snapshot(generation, config, rehearsal.material, Rows.number(config)).seal())
+        if rehearsal.loaded.config is not None and rehearsal.material is not None and rehearsal.rows is not None:
+            fds.append(Snapshot(generation, rehearsal.loaded.config, rehearsal.material, rehearsal.rows).seal())
         sent = socket.send_fds(theirs, [answer], fds)
-        theirs.sendall(answer[sent:])
+        theirs.sendall(memoryview(answer)[sent:])
         status = 0
     except OSError as error:
         print(f"nlb: the checker: {error}", file=sys.stderr)

@@ -1,8 +1,8 @@
 """The prober: asks the servers whether they live, and is the only one who writes verdicts into the segment.
 
 Started by the supervisor with fork and **exec**: it has no key in its memory, and its event loop, asyncio, is in no
-other process (``probing`` is imported by `main` alone). It says that it is ready on its control socket, and ends when
-that does. One that has died is replaced and goes on from the verdicts that stand.
+other process (``probing`` is imported by `main` alone). It ends when its control socket does. One that has died is replaced
+and goes on from the verdicts that stand.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import setproctitle
 
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Orders:
-    """What the prober is started with, as JSON in its argument: descriptors that it inherits, and the level.
+    """What the prober is started with, as JSON in its argument: descriptors that it inherits, and how to write events.
 
     Attributes:
         segment: the segment's memfd
-        control: a socket; a byte on it says that we are ready, its end is the order to finish
+        control: our end of the control socket
         events: the event log
-        level: least severe event that is written
         checks: a memfd of `checks_memfd`
+        level: least severe event that is written
+        format: of the event log
     """
+
+    DESCRIPTORS: ClassVar[tuple[str, ...]] = ("segment", "control", "events", "checks")
 
     segment: int
     control: int
     events: int
-    level: str
     checks: int
-
-    @property
-    def inherited(self) -> tuple[int, ...]:
-        return tuple({self.segment, self.control, self.events, self.checks})
+    level: str
+    format: Literal["text", "json"]
 
     def command(self) -> list[str]:
         return [sys.executable, "-P", "-m", __name__, json.dumps(asdict(self))]
@@ -51,7 +51,7 @@ class Orders:
 def checks_memfd(checks: Iterable[health.Check]) -> int:
     """Write all checks, also the disabled ones, into a memfd: thousands of servers do not fit into an argument.
 
-    The caller owns the descriptor; any number of probers can be started with it.
+    The caller owns the descriptor; any number of probers can be given it.
     """
     fd = os.memfd_create("nlb-checks", os.MFD_CLOEXEC)
     with os.fdopen(os.dup(fd), "w") as out:
@@ -69,8 +69,7 @@ def main() -> None:
     setproctitle.setproctitle("nlb: prober")
     from nlbcore.process import probing
 
-    orders = Orders(**json.loads(sys.argv[1]))
-    probing.run(orders.segment, orders.control, orders.events, orders.level, read_checks(orders.checks))
+    probing.run(Orders(**json.loads(sys.argv[1])))
 
 
 if __name__ == "__main__":

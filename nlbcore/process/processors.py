@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nlbcore.config.model import Node
 
 GROUP = Path("/sys/fs/cgroup")
 """Where a container sees its own control group (version 2)."""
@@ -18,3 +22,8 @@ def processors(group: Path = GROUP) -> int:
         return max(1, min(allowed, math.ceil(int(quota) / int(period))))
     except (OSError, ValueError):  # no such file, or "max": no quota
         return allowed
+
+
+def processes(node: Node) -> int:
+    """How many workers the configuration asks for."""
+    return processors() if node.workers == "auto" else node.workers

@@ -3,12 +3,14 @@
 Configuration and material, keys included, travel from the checker to the supervisor and on to the workers as a sealed
 memfd; workers never read files. The rows say where in the segment each listener and server is counted.
 
-    8 bytes             number of parts
-    8 + 8 bytes each    where the part begins and how long it is: first the pickle, then its buffers
-    the parts, each at a multiple of ALIGN, each once
+    8 + 8 bytes         number of texts, number of buffers
+    8 + 8 bytes each    where each of them begins and how long it is
+    the texts (pickles: the head, then the pieces) and the buffers, each at a multiple of ALIGN, each once
 
-What is large and only looked into (revocation tables) is pickled out of band (PEP 574), so that all workers read one and
-the same memory, that of the memfd.
+What there may be thousands of - certificates, servers - is not in the head but in pieces of PIECE each, so that a worker
+can read a generation in steps while it serves (1,000 certificates at once took 12 ms). What is large and only looked into
+(revocation tables) is pickled out of band (PEP 574), so that all workers read one and the same memory, that of the memfd.
+The configuration comes without `certificates`: they are in the material.
 """
 
 from __future__ import annotations
@@ -18,17 +20,38 @@ import mmap
 import os
 import pickle
 import struct
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Mapping, Sequence
+
     from nlbcore.config.model import Config
     from nlbcore.tls.material import Material
 
+    Piece = tuple[str, str, tuple[Any, ...]]
+
 ALIGN = 64
-_COUNT = struct.Struct("=Q")
+PIECE = 32
+_COUNTS = struct.Struct("=QQ")
 _PLACE = struct.Struct("=QQ")
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+_Key = TypeVar("_Key", str, tuple[str, str])
+
+
+class NoRowError(ValueError):
+    """The segment has no row left for a listener, a group or a server."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many rows there are: of listeners (each needs a front context, and those are made at the start), of groups, of
+    servers.
+    """
+
+    listeners: int
+    groups: int
+    servers: int
 
 
 @dataclass(frozen=True)
@@ -40,23 +63,34 @@ class Rows:
     servers: dict[tuple[str, str], int]
 
     @classmethod
-    def number(cls, config: Config) -> Rows:
-        """Number everything in the order of the file."""
+    def number(cls, config: Config, limits: Limits, living: Sequence[Rows] = ()) -> Rows:
+        """Number everything in the order of the file; what has a row keeps it, and a row in use is nobody else's.
+
+        Args:
+            config: what is to be numbered
+            limits: how many rows there are
+            living: the rows of the generations that somebody still needs, the newest last
+        Raises:
+            NoRowError: there are not enough
+        """
         servers = [(name, server.name) for name, group in config.server_groups.items() for server in group.servers]
         return cls(
-            {name: row for row, name in enumerate(config.listeners)},
-            {name: row for row, name in enumerate(config.server_groups)},
-            {key: row for row, key in enumerate(servers)},
+            _numbered(list(config.listeners), [rows.listeners for rows in living], limits.listeners, "listeners"),
+            _numbered(list(config.server_groups), [rows.groups for rows in living], limits.groups, "server groups"),
+            _numbered(servers, [rows.servers for rows in living], limits.servers, "servers"),
         )
 
-    def directory(self, node: str) -> dict[str, Any]:
-        """The names behind the rows, as the segment publishes them."""
-        return {
-            "node": node,
-            "listeners": {row: name for name, row in self.listeners.items()},
-            "groups": {row: name for name, row in self.groups.items()},
-            "servers": {row: server for (_, server), row in self.servers.items()},
-        }
+
+def _numbered(keys: list[_Key], living: list[dict[_Key, int]], limit: int, what: str) -> dict[_Key, int]:
+    known = {key: row for rows in living for key, row in rows.items()}
+    taken = {row for rows in living for row in rows.values()}
+    free = [row for row in range(limit) if row not in taken]
+    free.reverse()
+    new = sum(key not in known for key in keys)
+    if new > len(free):
+        drained = f" ({len(taken)} are in use, those that are being drained included)" if living else ""
+        raise NoRowError(f"{len(keys)} {what}: there is room for {limit}{drained}")
+    return {key: known[key] if key in known else free.pop() for key in keys}
 
 
 @dataclass(frozen=True)
@@ -70,17 +104,19 @@ class Snapshot:
 
     def seal(self) -> int:
         """Write it into a sealed memfd; the caller owns the descriptor."""
-        fd = os.memfd_create(f"nlb-generation-{self.generation}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         buffers: list[pickle.PickleBuffer] = []
-        text = pickle.dumps(self, pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append)
-        parts = [memoryview(text), *(buffer.raw() for buffer in buffers)]
+        lean, pieces = self._apart()
+        texts = [pickle.dumps(lean, pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append)]
+        texts += (pickle.dumps(piece, pickle.HIGHEST_PROTOCOL) for piece in pieces)
+        parts = [*(memoryview(text) for text in texts), *(buffer.raw() for buffer in buffers)]
         places: dict[int, int] = {}  # by the object that holds the bytes: several listeners may have one table
-        end = _COUNT.size + len(parts) * _PLACE.size
+        fd = os.memfd_create(f"nlb-generation-{self.generation}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        end = _COUNTS.size + len(parts) * _PLACE.size
         with os.fdopen(os.dup(fd), "wb") as out:
-            out.write(_COUNT.pack(len(parts)))
+            out.write(_COUNTS.pack(len(texts), len(buffers)))
             for number, part in enumerate(parts):
                 start = places.setdefault(id(part.obj), _aligned(end))
-                out.seek(_COUNT.size + number * _PLACE.size)
+                out.seek(_COUNTS.size + number * _PLACE.size)
                 out.write(_PLACE.pack(start, len(part)))
                 if start >= end:
                     out.seek(start)
@@ -89,9 +125,44 @@ class Snapshot:
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
         return fd
 
+    def _apart(self) -> tuple[Snapshot, list[Piece]]:
+        """Itself without what comes in pieces; and the pieces: kind, name, items."""
+        config, material = self.config, self.material
+        groups = {name: group.model_copy(update={"servers": ()}) for name, group in config.server_groups.items()}
+        listeners = {name: one.model_copy(update={"certificates": ()}) for name, one in config.listeners.items()}
+        lean = replace(
+            self,
+            config=config.model_copy(update={"server_groups": groups, "listeners": listeners}),
+            material=replace(
+                material, listeners={name: replace(one, certificates=()) for name, one in material.listeners.items()}
+            ),
+        )
+        pieces: list[Piece] = []
+        for name, group in config.server_groups.items():
+            pieces += (("servers", name, items) for items in _pieces(group.servers))
+        for name, one in material.listeners.items():
+            pieces += (("certificates", name, items) for items in _pieces(one.certificates))
+        return lean, pieces
+
+    def together(self, pieces: Mapping[tuple[str, str], tuple[Any, ...]]) -> Snapshot:
+        """Itself with what came in pieces."""
+        groups = {
+            name: group.model_copy(update={"servers": pieces.get(("servers", name), ())})
+            for name, group in self.config.server_groups.items()
+        }
+        listeners = {
+            name: replace(one, certificates=pieces.get(("certificates", name), ()))
+            for name, one in self.material.listeners.items()
+        }
+        return replace(
+            self,
+            config=self.config.model_copy(update={"server_groups": groups}),
+            material=replace(self.material, listeners=listeners),
+        )
+
     @staticmethod
-    def unseal(fd: int) -> Snapshot:
-        """Read what `seal()` wrote; the descriptor stays the caller's. Only ever from ourselves: it is a pickle.
+    def reading(fd: int) -> Generator[None, None, Snapshot]:
+        """Read what `seal()` wrote, in steps; the descriptor stays the caller's. Only ever from ourselves: it is a pickle.
 
         Raises:
             ValueError: the memfd is not sealed, so it may change while it is read
@@ -99,13 +170,33 @@ class Snapshot:
         if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS != _SEALS:
             raise ValueError("the snapshot is not sealed")
         mapped = memoryview(mmap.mmap(fd, 0, mmap.MAP_SHARED, mmap.PROT_READ))
-        (count,) = _COUNT.unpack_from(mapped)
-        places = _PLACE.iter_unpack(mapped[_COUNT.size : _COUNT.size + count * _PLACE.size])
+        texts, buffers = _COUNTS.unpack_from(mapped)
+        places = _PLACE.iter_unpack(mapped[_COUNTS.size : _COUNTS.size + (texts + buffers) * _PLACE.size])
         parts = [mapped[start : start + size] for start, size in places]
-        snapshot = pickle.loads(parts[0], buffers=parts[1:])  # noqa: S301 - see above
-        if not isinstance(snapshot, Snapshot):
+        lean = pickle.loads(parts[0], buffers=parts[texts:])  # noqa: S301 - see above
+        if not isinstance(lean, Snapshot):
             raise TypeError("not a snapshot")
-        return snapshot
+        pieces: dict[tuple[str, str], tuple[Any, ...]] = {}
+        for text in parts[1:texts]:
+            yield
+            kind, name, items = pickle.loads(text)  # noqa: S301 - see above
+            pieces[kind, name] = pieces.get((kind, name), ()) + items
+        return lean.together(pieces)
+
+    @staticmethod
+    def unseal(fd: int) -> Snapshot:
+        """`reading()` in one go."""
+        steps = Snapshot.reading(fd)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                snapshot: Snapshot = end.value
+                return snapshot
+
+
+def _pieces(items: Sequence[Any]) -> Iterable[tuple[Any, ...]]:
+    return (tuple(items[start : start + PIECE]) for start in range(0, len(items), PIECE))
 
 
 def _aligned(offset: int) -> int:

@@ -1,40 +1,136 @@
-"""Listening sockets: one for each worker slot and address, made by the supervisor and kept by it until it stops.
+"""Listening sockets: those of one address for all worker slots, made by the supervisor and kept until they are not wanted.
 
-TCP sockets are bound with SO_REUSEPORT, so that the kernel spreads connections over the slots. That would also let a
-second balancer share the port silently, so each address is first bound without it. A Unix socket is one for all slots.
-Options that accepted sockets inherit (TCP_NODELAY, SO_KEEPALIVE) are set here once instead of on each connection.
+A TCP address has a socket for each slot, bound with SO_REUSEPORT, so that the kernel spreads connections over the slots.
+That would also let a second balancer share the port silently, so each address is first bound without it. A Unix socket is
+one for all slots, and so are those that systemd has opened. Options that accepted sockets inherit (TCP_NODELAY,
+SO_KEEPALIVE) are set here once instead of on each connection.
+
+Sockets belong to addresses, not to listeners: a reload that gives an address to another listener touches none of them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nlbcore import unixsocket
 from nlbcore.errors import EXIT_FAILED, EXIT_PERMISSION, StartError
+from nlbcore.process.channel import ANY
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
     from nlbcore.address import Endpoint
 
 BACKLOG = 4096
 
 
-def listen(endpoint: Endpoint, slots: int) -> list[socket.socket]:
-    """A listening socket for each slot.
+class Address:
+    """An address and its sockets, by slot; from ANY on: for all slots."""
 
-    Raises:
-        StartError: the address cannot be bound (exit code 77 when a permission is missing)
-    """
-    try:
-        if endpoint.family == socket.AF_UNIX:
-            return _listen_unix(endpoint) * slots
-        _probe(endpoint)
-        return [_listen_tcp(endpoint) for _ in range(slots)]
-    except OSError as error:
-        raise _start_error(endpoint, error) from None
+    def __init__(self, endpoint: Endpoint, sockets: Mapping[int, socket.socket]) -> None:
+        self.endpoint = endpoint
+        self.sockets = dict(sockets)
+        self._listens = False
+        self._known = unixsocket.inode(endpoint.path) if endpoint.path is not None else None
+
+    @classmethod
+    def bind(
+        cls, endpoint: Endpoint, slots: int, activated: Mapping[str, Sequence[socket.socket]] | None = None
+    ) -> Address:
+        """Bind it; clients can connect from `listen()` on.
+
+        Args:
+            endpoint: the address
+            slots: how many there are
+            activated: what systemd has opened, by name
+        Raises:
+            StartError: it cannot be bound (exit code 77 when a permission is missing)
+        """
+        try:
+            if endpoint.systemd is not None:
+                found = (activated or {}).get(endpoint.systemd)
+                if not found:
+                    raise StartError(
+                        f"cannot listen on {endpoint}: systemd has handed over no socket of that name "
+                        "(FileDescriptorName= of a .socket unit that starts this service)"
+                    )
+                for sock in found:
+                    _set_options(sock)
+                return cls(endpoint, dict(enumerate(found, ANY)))
+            if endpoint.family == socket.AF_UNIX:
+                return cls(endpoint, {ANY: unixsocket.bind(Path(str(endpoint.path)), BACKLOG)})
+            _bound(endpoint, reuseport=False).close()
+            with contextlib.ExitStack() as undo:
+                made = {slot: undo.enter_context(_bound(endpoint, reuseport=True)) for slot in range(slots)}
+                undo.pop_all()
+            return cls(endpoint, made)
+        except OSError as error:
+            raise _start_error(endpoint, error) from None
+
+    @classmethod
+    def inherit(cls, endpoint: Endpoint, sockets: Mapping[int, socket.socket], slots: int) -> Address:
+        """Take over the sockets of a predecessor, and bind those that it has not had.
+
+        Raises:
+            StartError: one cannot be bound
+        """
+        address = cls(endpoint, sockets)
+        address._listens = True
+        for slot in range(slots):
+            address.add(slot)
+        address.listen(range(slots))
+        return address
+
+    def disown(self) -> None:
+        """A successor has it: its name in the file system is not ours to remove."""
+        self._known = None
+
+    @property
+    def shared(self) -> bool:
+        """Whether all slots have the same sockets."""
+        return any(slot >= ANY for slot in self.sockets)
+
+    def listen(self, slots: Iterable[int] | None = None) -> None:
+        """Let clients connect; with `slots`, to these only.
+
+        Raises:
+            StartError: the kernel refuses it
+        """
+        chosen = [sock for slot, sock in self.sockets.items() if slots is None or slot in slots]
+        try:
+            if chosen and not self._listens and not self.shared:
+                # Once more: another balancer that was bound in the same moment may listen by now.
+                _bound(self.endpoint, reuseport=False).close()
+            for sock in chosen:
+                sock.listen(BACKLOG)
+                self._listens = True
+        except OSError as error:
+            raise _start_error(self.endpoint, error) from None
+
+    def add(self, slot: int) -> socket.socket | None:
+        """Bind a socket for one slot more; None if it shares those there are.
+
+        Raises:
+            StartError: it cannot be bound
+        """
+        if self.shared or slot in self.sockets:
+            return None
+        try:
+            self.sockets[slot] = _bound(self.endpoint, reuseport=True)
+        except OSError as error:
+            raise _start_error(self.endpoint, error) from None
+        return self.sockets[slot]
+
+    def close(self) -> None:
+        """No more connections; a Unix socket loses its name, if that is still its own."""
+        if self._known is not None:
+            unixsocket.remove(Path(str(self.endpoint.path)), self._known)
+        for sock in self.sockets.values():
+            sock.close()
 
 
 def _bound(endpoint: Endpoint, *, reuseport: bool) -> socket.socket:
@@ -43,6 +139,7 @@ def _bound(endpoint: Endpoint, *, reuseport: bool) -> socket.socket:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuseport:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            _set_options(made)
         if endpoint.family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         made.bind(endpoint.sockaddr())
@@ -52,52 +149,11 @@ def _bound(endpoint: Endpoint, *, reuseport: bool) -> socket.socket:
     return made
 
 
-def _probe(endpoint: Endpoint) -> None:
-    _bound(endpoint, reuseport=False).close()
-
-
-def _listen_tcp(endpoint: Endpoint) -> socket.socket:
-    made = _bound(endpoint, reuseport=True)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    made.listen(BACKLOG)
-    return made
-
-
-def _listen_unix(endpoint: Endpoint) -> list[socket.socket]:
-    """A Unix socket; one that a dead process has left behind is replaced, one that is served is not."""
-    path = Path(str(endpoint.path))
-    if path.is_symlink() or (path.exists() and not path.is_socket()):
-        raise OSError(errno.EEXIST, "")
-    if path.exists() and _abandoned(path):
-        path.unlink()
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        made.bind(str(path))
-        made.listen(BACKLOG)
-    except OSError:
-        made.close()
-        raise
-    return [made]
-
-
-def inode(path: str | Path) -> tuple[int, int]:
-    """What a name in the file system stands for now: device and number."""
-    status = os.lstat(path)
-    return status.st_dev, status.st_ino
-
-
-def remove(path: Path, known: tuple[int, int]) -> None:
-    """Remove a Unix socket's name, unless it is another one's by now: a balancer that came while we were draining."""
-    with contextlib.suppress(OSError):
-        if inode(path) == known:
-            path.unlink()
-
-
-def _abandoned(path: Path) -> bool:
-    """Whether nobody listens there. A full queue is a process that hangs: it is there all the same."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as client:
-        return client.connect_ex(str(path)) == errno.ECONNREFUSED
+def _set_options(listening: socket.socket) -> None:
+    """What accepted sockets inherit."""
+    if listening.family != socket.AF_UNIX:
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
 def _start_error(endpoint: Endpoint, error: OSError) -> StartError:

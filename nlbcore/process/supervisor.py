@@ -1,7 +1,7 @@
 """The supervisor: starts everything, waits, stops everything. One thread; it never reads what a client sent.
 
 Start: the checker reads and judges the configuration and hands over generation 1, sealed; what is doubtful is logged;
-addresses are bound, the segment and the blank front contexts made, log writer and prober executed, the heap frozen, the
+addresses are bound, the segment, the facts and the blank front contexts made, the attendants executed, the heap frozen, the
 workers forked (`fleet`). Then it is ready, and waits: for signals, for what workers say, for the control socket, for
 time. A signal handler only queues, through the wakeup descriptor; the work is done in the main loop, by methods named
 after the signal. Everything in the selector has a function of its event mask as its data.
@@ -12,52 +12,56 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import math
 import os
-import resource
 import selectors
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import setproctitle
 
 from nlbcore import __version__
-from nlbcore.control.handlers import CertificateView, CrlView, View, WorkerView, by_verb, status
+from nlbcore.control.handlers import by_verb
 from nlbcore.control.server import ControlServer
-from nlbcore.errors import EXIT_FAILED, EXIT_PERMISSION, ConfigError, StartError
-from nlbcore.observe.log import EventLog, open_target
-from nlbcore.pool.health import checks
-from nlbcore.process import checker, logwriter, prober, sockets
-from nlbcore.process.attendant import Attendant
+from nlbcore.errors import EXIT_FAILED, ConfigError, NlbError, StartError
+from nlbcore.facts import Facts
+from nlbcore.process import activation, checker, limits, pidfile
+from nlbcore.process.expiry import Expiry
 from nlbcore.process.fleet import SIGNALS, Fleet
+from nlbcore.process.household import Household
+from nlbcore.process.logs import Logs
 from nlbcore.process.notify import Notifier
-from nlbcore.process.processors import processors
-from nlbcore.process.snapshot import Snapshot
-from nlbcore.segment import LISTENERS, SERVERS, Segment
+from nlbcore.process.places import Places
+from nlbcore.process.processors import processes
+from nlbcore.process.publisher import Publisher
+from nlbcore.process.reload import Means
+from nlbcore.process.reloads import Reloads, tell
+from nlbcore.process.slot import State
+from nlbcore.process.snapshot import Limits, Snapshot
+from nlbcore.process.sockets import Address
+from nlbcore.process.upgrade import Predecessor, Upgrades
+from nlbcore.process.verbs import verbs
+from nlbcore.segment import GROUPS, LISTENERS, SERVERS, Segment
 from nlbcore.tls.context import blank
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterable
     from types import FrameType
 
-    from OpenSSL import SSL
-
     from nlbcore.config.finding import Finding
 
-ACCEPTORS = 16384
-"""Listening sockets that a worker can watch (``engine/listener``)."""
 SPARE_FRONTS = 32
 """Blank front contexts beside those of the first listeners: a listener that a reload adds takes one. They must be made
 before the first fork, so that a session ticket of one worker is good at every other, and after a restart."""
 TICK = 0.25
 """Seconds between two looks at hearts and deadlines."""
-READY_TIMEOUT = 30.0
-"""Seconds that log writer and prober may take to start."""
 KILL_AFTER = 3.0
-"""Seconds that they may take to finish."""
+"""Seconds that attendants may take to finish."""
+WARN_EVERY = 60.0
+"""Seconds between two looks at the dates of certificates and revocation lists."""
 
 
 def run(path: Path) -> int:
@@ -69,41 +73,67 @@ def run(path: Path) -> int:
         ConfigError: it has errors (exit code 78); each was printed on stderr
         StartError: an address cannot be bound, a log not opened, a worker not started
     """
+    began = time.time()
+    predecessor = Predecessor.from_environment(os.environ)
     checked = checker.check_apart(path, generation=1)
     if checked.sealed is None:
         for finding in checked.findings:
             print(finding, file=sys.stderr)
         raise ConfigError(f"{path}: not started, the configuration has errors", checked.findings)
-    return Supervisor(checked.sealed, checked.findings).run()
+    return Supervisor(path, checked.sealed, checked.findings, began, predecessor).run()
 
 
 class Supervisor:
     """Everything that one `nlb run` holds.
 
     Args:
+        path: the configuration
         sealed: generation 1 as a memfd
         warnings: what the checker found doubtful
+        began: when it began to read the files, Unix seconds
+        predecessor: the supervisor that this one is to replace
     """
 
-    def __init__(self, sealed: int, warnings: Iterable[Finding] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        sealed: int,
+        warnings: Iterable[Finding] = (),
+        began: float = 0.0,
+        predecessor: Predecessor | None = None,
+    ) -> None:
+        self.path = path.absolute()
         self.sealed = sealed
-        self.snapshot = Snapshot.unseal(sealed)
-        self.config = self.snapshot.config
         self.warnings = warnings
-        self.workers = processors() if self.config.node.workers == "auto" else self.config.node.workers
-        self.started = time.time()
-        self.listening: dict[str, list[list[socket.socket]]] = {}
-        self.paths: dict[Path, tuple[int, int]] = {}
-        """The Unix sockets among them, which have names to remove."""
+        self.read_at = began or time.time()
+        self.predecessor = predecessor
+        self.first = first = Snapshot.unseal(sealed)
+        self.workers = processes(first.config.node)
+        self.slots = max(self.workers, predecessor.slots if predecessor is not None else 0)
+        self.addresses: dict[str, Address] = {}
         self.selector = selectors.DefaultSelector()
-        self.attendants: list[Attendant] = []
+        self.logs: Logs
         self.fleet: Fleet
+        self.household: Household
         self.control: ControlServer
         self.ending = contextlib.ExitStack()
         """What the end has to undo, however far the start came."""
         self.notifier = Notifier()
+        self.expiry = Expiry()
         self.draining = False
         self.deadline: float | None = None
+        self.to_add = 0
+        """Workers that were asked for (TTIN), or fewer (TTOU)."""
+        self.upgrades = Upgrades(self)
+        self.reloads: Reloads
+        self.told = ""
+        self.told_at = 0.0
+        self.warn_at = math.inf
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The generation in force."""
+        return self.fleet.snapshot
 
     def run(self) -> int:
         setproctitle.setproctitle("nlb: supervisor")
@@ -115,75 +145,116 @@ class Supervisor:
                 raise _start_error(error) from None
             while not self.fleet.ended:
                 self._turn()
-            self.attendants[0].revive()  # the log writer has what the last connections left to write
-            for attendant in self.attendants:
-                attendant.finish()
+            self.household.finish()
         failed = EXIT_FAILED if self.fleet.failed else 0
-        self.events.event("info", "stopped", status=failed)
+        self.logs.events.event("info", "stopped", status=failed)
         return failed
 
     # -- start --------------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
         """What can fail for reasons of the machine, before anything runs."""
-        rows = self.snapshot.rows
-        if len(rows.listeners) > LISTENERS or len(rows.servers) > SERVERS:
-            raise StartError(f"more than {LISTENERS} listeners or {SERVERS} servers")
-        self._count_sockets()
-        self.events = EventLog(_open_log(self.config.log.file), self.config.log.level)
-        self.access = -1 if self.config.log.access == "off" else _open_log(self.config.log.access)
-        _raise_descriptor_limit()
-        handlers = {"status": lambda _arguments: status(self._view()), "stop": self._stop}
-        self.control = ControlServer(self.config.node.control_socket, by_verb(handlers), self._kin)
+        config = self.first.config
+        limits.count_sockets(config, self.slots)
+        self.logs = Logs(config.log)
+        limits.raise_descriptors()
+        before = self.predecessor
+        same = before is not None and before.control_socket == str(config.node.control_socket)
+        lock = before.lock if before is not None and same else None
+        self.control = ControlServer(config.node.control_socket, by_verb(verbs(self)), self._kin, lock=lock)
         self.ending.callback(self.control.close)
+        if before is None:
+            self.write_pid()
         self.ending.callback(self._close_sockets)
-        for name, listener in self.config.listeners.items():
-            self.listening[name] = []
+        activated = activation.inherited(os.environ)
+        for listener in config.listeners.values():
             for endpoint in listener.bind:
-                self.listening[name].append(sockets.listen(endpoint, self.workers))
-                if endpoint.path is not None:
-                    self.paths[Path(endpoint.path)] = sockets.inode(endpoint.path)
-        self.segment = Segment.create(self.workers)
-        self.segment.write_directory(rows.directory(self.config.node.name))
+                name = str(endpoint)
+                if before is not None and name in before.sockets:
+                    self.addresses[name] = Address.inherit(endpoint, before.sockets.pop(name), self.slots)
+                else:
+                    self.addresses[name] = Address.bind(endpoint, self.slots, activated)
+                    self.addresses[name].listen()
+        self.segment = Segment.create()
+        self.facts = Facts.create()
         self.eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.checks = prober.checks_memfd(checks(self.config, rows.servers))
+        self.places = Places(self.segment, self.first)
         for finding in self.warnings:
-            place = f"{finding.file}:{finding.line}:{finding.column}" if finding.line else finding.file
-            self.events.event("warning", "configuration", at=place, key=finding.key, message=finding.message)
+            tell(self.logs.events, finding)
 
-    def _count_sockets(self) -> None:
-        """Any worker may have to watch the sockets of all slots."""
-        addresses = sum(len(listener.bind) for listener in self.config.listeners.values())
-        if addresses * self.workers > ACCEPTORS:
-            raise StartError(
-                f"{addresses} addresses for {self.workers} workers are {addresses * self.workers} listening sockets, "
-                f"more than {ACCEPTORS}: give fewer addresses, or fewer workers ([node] workers)"
-            )
+    def _assemble(self) -> None:
+        """Everything that works together, before any of it runs."""
+        listeners = min(LISTENERS, len(self.first.config.listeners) + SPARE_FRONTS)
+        fronts = [blank() for _ in range(listeners)]
+        events = self.logs.events
+        self.fleet = Fleet(
+            self.workers,
+            self.addresses,
+            self.segment,
+            self.eventfd,
+            fronts,
+            events,
+            self.selector,
+            retired=self.slots - self.workers,
+        )
+        self.fleet.enforce(self.first, self.sealed)
+        self.household = Household(
+            self.fleet,
+            self.segment,
+            self.facts,
+            self.eventfd,
+            self.logs,
+            self.selector,
+            self.path,
+            self.read_at,
+            self.predecessor.listening(self.first.config.node.admin) if self.predecessor is not None else None,
+        )
+        self.publisher = Publisher(
+            self.facts,
+            os.getpid(),
+            self.fleet,
+            self.household.attendants,
+            lambda: "draining" if self.draining else "running" if self.fleet.serving else "starting",
+            lambda: {"reload": self.reloads.last, "reloads": dict(self.reloads.count)},
+        )
+        means = Means(
+            path=self.path,
+            limits=Limits(listeners, GROUPS, SERVERS),
+            fleet=self.fleet,
+            logs=self.logs,
+            places=self.places,
+            selector=self.selector,
+            decided=self.publisher.publish,  # the log writer must know the names of what is served
+            enforced=self._on_enforced,
+        )
+        self.reloads = Reloads(
+            means,
+            events,
+            may_begin=lambda: self.fleet.serving and not self.upgrades.on_the_way,
+            begun=lambda: self.notifier.reloading("reloading"),
+            told=self._on_reloaded,
+        )
+        self.household.changed = lambda: self.reloads.ask("watch")
 
     def _start(self) -> None:
         self._watch_signals()
-        self.attendants = [
-            Attendant("log_writer", self._logwriter_orders, self.events),
-            Attendant("prober", self._prober_orders, self.events),
-        ]
-        for attendant in self.attendants:
-            attendant.start()
-            self.ending.callback(attendant.close, KILL_AFTER)
-        self.fleet = Fleet(
-            self.workers, self.listening, self.segment, self.eventfd, self._fronts(), self.events, self.selector
-        )
+        self._assemble()
+        self.publisher.tick()
+        self.ending.callback(self.household.close, KILL_AFTER)
+        self.household.start()
         self.ending.callback(self.fleet.kill)
         gc.collect()
         gc.freeze()
-        self.fleet.start(self.snapshot, self.sealed)
-        for attendant in self.attendants:
-            attendant.await_ready(READY_TIMEOUT)
-        while not self.fleet.serving:
+        self.fleet.start(self.first, self.sealed)
+        while not (self.fleet.serving and self.household.ready):
             self._turn()
             if self.draining:
                 return
+        if self.predecessor is not None:
+            self.predecessor.replaced(self._take_over)
         self.control.register(self.selector)
-        self.events.event(
+        self._tell_expiry()
+        self.logs.events.event(
             "info",
             "ready",
             generation=self.snapshot.generation,
@@ -193,36 +264,32 @@ class Supervisor:
             version=__version__,
             pid=os.getpid(),
         )
-        self.notifier.ready(f"generation {self.snapshot.generation}, {self.workers} workers")
+        self.publisher.tick()
+        self.notifier.ready(self._status_line())
 
-    def _fronts(self) -> dict[str, SSL.Context]:
-        """A blank front context for each TLS listener, and the spare ones, which fork hands on too."""
-        names = [name for name, listener in self.config.listeners.items() if listener.protocol == "TCPSSL"]
-        self.spare_fronts = [blank() for _ in range(SPARE_FRONTS)]
-        return {name: blank() for name in names}
+    def _take_over(self) -> None:
+        """From the predecessor: it is the balancer until now."""
+        assert self.predecessor is not None
+        if self.predecessor.control_socket == str(self.control.path):
+            self.control.take_over()
+        else:
+            os.close(self.predecessor.lock)
+        self.write_pid()
+        self.household.take_over()
+
+    def write_pid(self) -> None:
+        """That we are the balancer."""
+        path = self.first.config.node.pid_file
+        if path is not None:
+            pidfile.write(path)
+            self.ending.callback(pidfile.remove, path)
 
     def _watch_signals(self) -> None:
         read, self.wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(self.wakeup, warn_on_full_buffer=False)
         for number in SIGNALS:
             signal.signal(number, _noted)
-        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # of features that are not built yet
-            signal.signal(number, signal.SIG_IGN)
         self.selector.register(read, selectors.EVENT_READ, lambda _mask: self._on_signals(read))
-
-    def _logwriter_orders(self, control: int) -> logwriter.Orders:
-        return logwriter.Orders(
-            self.segment.fd, self.eventfd, control, self.access, self.events.fd, self.config.log.level
-        )
-
-    def _prober_orders(self, control: int) -> prober.Orders:
-        return prober.Orders(
-            segment=self.segment.fd,
-            control=control,
-            checks=self.checks,
-            events=self.events.fd,
-            level=self.config.log.level,
-        )
 
     # -- the main loop ------------------------------------------------------------------------------------------------
 
@@ -236,14 +303,51 @@ class Supervisor:
                 key.data(mask)
         now = time.monotonic()
         self.fleet.tick()
+        self._resize()
+        self.reloads.tick(now)
+        self.upgrades.tick(now)
         self.control.expire()
-        for attendant in self.attendants:
-            attendant.tick(now)
+        self.household.tick(now)
+        self.publisher.tick()
+        self._tell_systemd(now)
+        if now >= self.warn_at:
+            self._warn()
         if self.draining and self.fleet.drained:
             self._close_sockets()
         if self.deadline is not None and now >= self.deadline:
             self.deadline = None
             self._after_deadline()
+
+    def _tell_systemd(self, now: float) -> None:
+        """That we live, if those who serve do: one slot at least has a worker, and none has one that hangs."""
+        self.notifier.flush()
+        line = self._status_line()
+        if line != self.told and self.fleet.serving and not self.draining:
+            self.told = line
+            self.notifier.status(line)
+        interval = self.notifier.interval
+        if interval is None or now < self.told_at + min(interval, 10.0) or not self.fleet.serving:
+            return
+        states = {slot.state for slot in self.fleet.slots}
+        if State.RUNNING in states and State.STUCK not in states:
+            self.notifier.watchdog()
+            self.told_at = now
+
+    def _status_line(self) -> str:
+        workers = sum(slot.state is State.RUNNING for slot in self.fleet.slots)
+        return f"generation {self.snapshot.generation}, {workers} of {self.workers} workers running"
+
+    def _tell_expiry(self) -> None:
+        facts = self.publisher.current
+        self.expiry.watch(facts["certificates"], facts["crls"])
+        self._warn()
+
+    def _warn(self) -> None:
+        self.warn_at = time.monotonic() + WARN_EVERY
+        for level, event, fields in self.expiry.due(time.time()):
+            self.logs.events.event(level, event, **fields)
+
+    # -- signals ------------------------------------------------------------------------------------------------------
 
     def _on_signals(self, pipe: int) -> None:
         for number in os.read(pipe, 512):
@@ -251,6 +355,7 @@ class Supervisor:
 
     def _on_sigchld(self) -> None:
         self.fleet.reap()
+        checker.Checker.reap()
 
     def _on_sigterm(self) -> None:
         """Stop: at once when asked a second time."""
@@ -265,16 +370,75 @@ class Supervisor:
         if not self.draining:
             self._begin_to_stop()
 
+    def _on_sighup(self) -> None:
+        self.reloads.ask("signal")
+
+    def _on_sigusr1(self) -> None:
+        self.logs.reopen()
+        self.household.renew()
+
+    def _on_sigusr2(self) -> None:
+        if not self.draining and self.fleet.serving:
+            self.upgrades.ask()
+
+    def _on_sigttin(self) -> None:
+        self.to_add += 1
+
+    def _on_sigttou(self) -> None:
+        self.to_add -= 1
+
+    def _resize(self) -> None:
+        """One worker more or fewer, as was asked for; not while a generation is on its way to those there are."""
+        if not self.to_add or self.draining or not self.fleet.serving or self.fleet.rollout is not None:
+            return
+        events = self.logs.events
+        if self.to_add < 0:
+            self.to_add += 1
+            slot = self.fleet.shrink(self.snapshot.config.node.drain_timeout)
+            if slot is None:
+                events.event("warning", "worker_not_removed", reason="it is the only one")
+            else:
+                events.event("info", "worker_removed", worker=slot.number)
+            return
+        self.to_add -= 1
+        try:
+            self.fleet.grow()
+        except (NlbError, OSError) as error:
+            events.event("error", "worker_not_added", error=str(error))
+        else:
+            events.event("info", "worker_added", slots=len(self.fleet.slots))
+
+    def _on_enforced(self, read_at: float) -> None:
+        """All workers serve a new generation."""
+        self.household.told(self.snapshot, read_at)
+        workers = processes(self.snapshot.config.node)
+        if workers != self.workers:
+            self.to_add = workers - sum(slot.state not in (State.RETIRING, State.RETIRED) for slot in self.fleet.slots)
+            self.workers = workers
+
+    def _on_reloaded(self) -> None:
+        """Once for each reload, however it went."""
+        self.publisher.publish()
+        self._tell_expiry()
+        if not self.draining:
+            self.notifier.ready(self._status_line())
+        self.upgrades.go_on()
+
+    # -- stop ---------------------------------------------------------------------------------------------------------
+
     def _begin_to_stop(self) -> None:
         self.draining = True
+        node = self.snapshot.config.node
         self.notifier.stopping("draining")
-        self.events.event("info", "stopping", drain_timeout=f"{self.config.node.drain_timeout:g}s")
-        self.deadline = time.monotonic() + self.config.node.shutdown_delay
+        self.logs.events.event("info", "stopping", drain_timeout=f"{node.drain_timeout:g}s")
+        self.reloads.stop("the balancer is stopping")
+        self.upgrades.stop("the balancer stops")
+        self.deadline = time.monotonic() + node.shutdown_delay
         self._after_deadline = self._drain
 
     def _drain(self) -> None:
         self.fleet.drain()
-        self.deadline = time.monotonic() + self.config.node.drain_timeout
+        self.deadline = time.monotonic() + self.snapshot.config.node.drain_timeout
         self._after_deadline = self._stop_now
 
     def _stop_now(self) -> None:
@@ -282,58 +446,33 @@ class Supervisor:
         self.fleet.stop()
         self._close_sockets()
 
-    # -- the control socket -------------------------------------------------------------------------------------------
+    def succeeded(self) -> None:
+        """Another supervisor is the balancer from now on: accept no more, and end when the last connection has."""
+        self.reloads.stop("the balancer was upgraded meanwhile: ask again")
+        self.notifier.silence()
+        self.control.hand_over()
+        self.household.dismiss()
+        for address in self.addresses.values():
+            address.disown()
+        self.draining = True
+        self._drain()
+
+    def stop(self, *, now: bool) -> None:
+        """As an order of the control socket."""
+        if not self.draining:
+            self._begin_to_stop()
+        if now:
+            self._stop_now()
 
     def _kin(self) -> set[int]:
         """Our own children: they read what strangers send, and may not give orders."""
-        return self.fleet.pids | {attendant.pid for attendant in self.attendants}
-
-    def _stop(self, arguments: dict[str, Any]) -> None:
-        """Answered by our end."""
-        if not self.draining:
-            self._begin_to_stop()
-        if arguments.get("now"):
-            self._stop_now()
-
-    def _view(self) -> View:
-        rows = self.snapshot.rows
-        now = time.monotonic()
-        return View(
-            node=self.config.node.name,
-            version=__version__,
-            pid=os.getpid(),
-            generation=self.snapshot.generation,
-            started=self.started,
-            state="draining" if self.draining else "running",
-            config=self.config,
-            listeners=rows.listeners,
-            servers=rows.servers,
-            segment=self.segment,
-            workers=tuple(
-                WorkerView(slot.number, slot.pid, slot.state, slot.restarts, time.time() - (now - slot.since))
-                for slot in self.fleet.slots
-            ),
-            certificates=tuple(
-                CertificateView(name, one.path, one.names, one.not_after)
-                for name, material in self.snapshot.material.listeners.items()
-                for one in material.certificates
-            ),
-            crls=tuple(
-                CrlView(name, one.issuer, one.next_update)
-                for name, material in self.snapshot.material.listeners.items()
-                for one in material.lists
-            ),
-        )
+        return self.fleet.pids | self.household.pids | self.reloads.pids
 
     # -- end ----------------------------------------------------------------------------------------------------------
 
     def _close_sockets(self) -> None:
-        while self.paths:
-            sockets.remove(*self.paths.popitem())
-        for addresses in self.listening.values():
-            for slots in addresses:
-                for sock in slots:
-                    sock.close()
+        while self.addresses:
+            self.addresses.popitem()[1].close()
 
 
 def _noted(number: int, frame: FrameType | None) -> None:
@@ -343,17 +482,3 @@ def _noted(number: int, frame: FrameType | None) -> None:
 def _start_error(error: OSError) -> StartError:
     hint = "; raise the limit: LimitNOFILE= of the service, or ulimit -n" if error.errno == errno.EMFILE else ""
     return StartError(f"cannot start: {(error.strerror or str(error)).lower()}{hint}")
-
-
-def _open_log(target: str | Path) -> int:
-    try:
-        return open_target(target)
-    except OSError as error:
-        code = EXIT_PERMISSION if isinstance(error, PermissionError) else EXIT_FAILED
-        raise StartError(f"cannot write the log {target}: {error.strerror}", code) from None
-
-
-def _raise_descriptor_limit() -> None:
-    """As many descriptors as we may have; each connection takes two."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -4,38 +4,42 @@ Runs after fork, in its own process, with one thread; before the fork the superv
 segment and the blank front contexts, which it inherits. It opens no file. Signals are the supervisor's: a Python handler
 would not run while the loop is without the GIL, so the worker ignores them and obeys its channel. The end of the channel
 (the supervisor is gone, however it ended) is an order to stop; no other process holds the supervisor's end of it.
+
+What takes longer than a step of a handshake - to prepare a generation, to look at all connections, to free what a
+generation has left - is a generator, of which one step is done between two rounds of the loop, and none while connections
+wait, unless they do for ever.
 """
 
 from __future__ import annotations
 
+import array
 import ctypes
 import gc
 import os
 import signal
 import socket
+import time
 import traceback
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import setproctitle
-from OpenSSL import SSL
 
 from nlbcore.engine import counters
 from nlbcore.engine.engine import Engine
-from nlbcore.engine.hooks import ListenerPlan
-from nlbcore.engine.revoked import Table
 from nlbcore.errors import EXIT_FAILED
-from nlbcore.pool.schedulers import Group, route_address
-from nlbcore.process.channel import Channel, Message
-from nlbcore.process.snapshot import Snapshot
+from nlbcore.process.channel import ANY, Channel, Message
+from nlbcore.process.preparation import Preparation, Trust
 from nlbcore.segment import BLOCK
-from nlbcore.tls.context import Front, Settings, apply, blank, certificate_contexts, context_address, settings
+from nlbcore.tls.context import apply
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping, Sequence
     from typing import NoReturn
 
-    from nlbcore.config.model import Listener
+    from OpenSSL import SSL
+
     from nlbcore.segment import Segment
 
 EXIT_CANNOT_START = 3
@@ -44,7 +48,28 @@ EXIT_CANNOT_START = 3
 LAST_WORDS = 1.0
 """Seconds that a stopping worker gives its connections to take their last bytes."""
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+STEP_AFTER = 0.005
+"""Seconds without a step of longer work after which one is done although connections wait."""
+
+REAP_EVERY = 0.5
+"""Seconds between two looks whether a retired generation is needed no more."""
+
+NO_ROOM = "too many open files"
+"""Connections take them all; what is asked for is not done, and nobody loses a connection for it."""
+
+RECHECKED_US = 200
+"""Microseconds of re-checking live connections between two rounds: no more than a step of a handshake."""
+
+_SIGNALS = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+)
 
 
 @dataclass(frozen=True)
@@ -56,25 +81,16 @@ class Inheritance:
         channel: its end of the channel
         segment: the shared segment
         eventfd: wakes the log writer
-        sockets: the listening sockets of all slots, by listener, address and slot
-        fronts: the blank front contexts, by listener
+        sockets: the listening sockets by address, and there by slot; from ANY on: for all slots
+        fronts: the blank front contexts, by row of the listener
     """
 
     slot: int
     channel: Channel
     segment: Segment
     eventfd: int
-    sockets: Mapping[str, list[list[socket.socket]]]
-    fronts: Mapping[str, SSL.Context]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A generation that PREPARE has made ready and COMMIT puts in force without being able to fail."""
-
-    generation: int
-    settings: dict[str, Settings]
-    plans: dict[str, ListenerPlan]
+    sockets: Mapping[str, Mapping[int, socket.socket]]
+    fronts: Sequence[SSL.Context]
 
 
 class Worker:
@@ -82,14 +98,26 @@ class Worker:
 
     def __init__(self, inheritance: Inheritance) -> None:
         self.inherited = inheritance
+        self.slot = inheritance.slot
         self.channel = inheritance.channel
-        self.prepared: Prepared | None = None
+        self.sockets = {address: dict(sockets) for address, sockets in inheritance.sockets.items()}
+        self.prepared: Preparation | None = None
+        self.generation = 0
+        self.generations: set[int] = set()
+        """Those that somebody needs."""
+        self.lacking = False
+        """Whether it has no room for sockets that it was given."""
         self.stopping = False
         self.status = 0
         self.numbers: dict[str, int] = {}
-        """Of the listeners in the engine."""
-        self.adopted: dict[int, list[int]] = {}
-        """By slot, the numbers of the acceptors."""
+        """Of the listeners in force, in the engine."""
+        self.addresses: dict[str, int] = {}
+        """Which of them accepts at each address."""
+        self.trust: dict[str, Trust] = {}
+        self.acceptors: dict[int, dict[str, list[int]]] = {self.slot: {}}
+        """By slot - our own and those that we have adopted - and address."""
+        self.work: deque[Generator[None, None, None]] = deque()
+        self.garbage: list[object] = []
         segment = inheritance.segment
         block = segment.block(inheritance.slot)
         counters.use(ctypes.addressof(block), ctypes.sizeof(block))
@@ -97,14 +125,35 @@ class Worker:
         counters.share(ctypes.addressof(segment.shared), first, BLOCK, segment.slots)
         self.engine = Engine(inheritance.slot, self.channel.fileno(), inheritance.eventfd)
 
+    # -- the main loop ------------------------------------------------------------------------------------------------
+
     def serve(self) -> int:
         """Run until the order to stop has been carried out; the exit status."""
-        while not self.stopping and self.engine.run():
-            for message in self._messages():
-                getattr(self, f"_on_{message.command.lower()}")(message)
+        stepped = reaped = 0.0
+        while not self.stopping:
+            old_ones = len(self.generations) > 1
+            called = self.engine.turn() if self.work else self.engine.run(REAP_EVERY if old_ones else 0)
+            if called is None:
+                break
+            if called:
+                for message in self._messages():
+                    getattr(self, f"_on_{message.command.lower()}")(message)
+            now = time.monotonic()
+            if self.work and (not self.engine.busy or now - stepped > STEP_AFTER):
+                stepped = now
+                self._step()
+            if old_ones and now - reaped > REAP_EVERY:
+                reaped = now
+                self._reap()
         if self.stopping:
             self._last_words()
         return self.status
+
+    def _step(self) -> None:
+        try:
+            next(self.work[0])
+        except StopIteration:
+            self.work.popleft()
 
     def _messages(self) -> list[Message]:
         """Everything that waits in the channel; its end is the order to stop."""
@@ -117,66 +166,198 @@ class Worker:
             pass
         return waiting
 
-    def _on_prepare(self, message: Message) -> None:
-        try:
-            try:
-                snapshot = Snapshot.unseal(message.fd)
-            finally:
-                os.close(message.fd)
-            self.prepared = self._prepare(snapshot)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the answer is no and the old generation stays
-            self.channel.send(Message("REFUSED", message.generation, f"{type(error).__name__}: {error}"))
-        else:
-            self.channel.send(Message("READY", message.generation))
+    # -- a generation -------------------------------------------------------------------------------------------------
 
-    def _on_abort(self, message: Message) -> None:  # noqa: ARG002 - all handlers are called alike
-        self.prepared = None
+    def _on_prepare(self, message: Message) -> None:
+        self._drop_prepared()
+        if message.lost or self.lacking:
+            self.channel.send(Message("REFUSED", message.generation, NO_ROOM))
+            return
+        self.prepared = Preparation(
+            message.generation, self.slot, self.inherited.fronts, self.engine, self.trust, self.garbage
+        )
+        self.work.append(self._preparing(self.prepared, message.fds[0]))
+
+    def _preparing(self, prepared: Preparation, sealed: int) -> Generator[None, None, None]:
+        try:
+            yield from prepared.steps(sealed)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the answer is no and the old generation stays
+            if prepared.wanted:
+                self._drop_prepared()
+                text = f"{type(error).__name__}: {error}"
+                self.channel.send(Message("REFUSED", prepared.generation, text))
+        else:
+            if prepared.wanted:
+                prepared.ready = True
+                self.channel.send(Message("READY", prepared.generation))
+        finally:
+            os.close(sealed)
+
+    def _on_abort(self, message: Message) -> None:
+        if self.prepared is not None and self.prepared.generation == message.generation:
+            self._drop_prepared()
+        self.lacking = False
+        for address in self.sockets.keys() - self.addresses.keys():
+            for listening in self.sockets.pop(address).values():
+                listening.close()
+
+    def _drop_prepared(self) -> None:
+        """What was made of it is freed in steps; its own next step finds that it is not wanted."""
+        if self.prepared is not None:
+            self.prepared.drop()
+            self.prepared = None
+            self._reap()
 
     def _on_commit(self, message: Message) -> None:
         prepared = self.prepared
-        if prepared is None or prepared.generation != message.generation:
+        if prepared is None or not prepared.ready or prepared.generation != message.generation:
             raise RuntimeError(f"COMMIT {message.generation} without its PREPARE")
         self.prepared = None
+        first = self.generation == 0
         try:
             self._serve_generation(prepared)
-        except OSError as error:  # of the first generation: a socket cannot be watched
-            self.channel.send(Message("REFUSED", message.generation, str(error)))
-            self.status = EXIT_CANNOT_START
-            self.stopping = True
+        except OSError as error:  # a socket cannot be watched
+            if first:
+                self.channel.send(Message("REFUSED", message.generation, str(error)))
+                self.status = EXIT_CANNOT_START
+                self.stopping = True
+                return
+            self.channel.send(Message("FAILED", message.generation, str(error), slot=self.slot))
+        if not first and any(trust.verify for trust in self.trust.values()):
+            self.engine.recheck()
+            self.work.append(self._rechecking(message.generation))
         else:
             self.channel.send(Message("DONE", message.generation))
+        self._reap()
 
-    def _serve_generation(self, prepared: Prepared) -> None:
-        for name, plan in prepared.plans.items():
-            if name in prepared.settings:
-                apply(self.inherited.fronts[name], prepared.settings[name])
-            self.numbers[name] = self.engine.add_listener(plan)
-            for slots in self.inherited.sockets[name]:
-                listening = slots[self.inherited.slot]
-                shared = slots.count(listening) > 1
-                self.engine.add_acceptor(listening.fileno(), self.numbers[name], shared)
+    def _serve_generation(self, prepared: Preparation) -> None:
+        """Pointer swaps, and calls that PREPARE has rehearsed."""
+        for row, wanted in prepared.settings.items():
+            apply(self.inherited.fronts[row], wanted)
+        gone = {number for name, number in self.numbers.items() if name not in prepared.numbers}
+        self.numbers, self.addresses, self.trust = prepared.numbers, prepared.addresses, prepared.trust
+        self.generation = prepared.generation
+        self.generations.add(prepared.generation)
+        try:
+            for slot in self.acceptors:
+                self._accept_for(slot)
+        finally:
+            for number in self.numbers.values():
+                self.engine.succeed(number)
+            for number in gone:
+                self.engine.retire(number)
+            for address in self.sockets.keys() - self.addresses.keys():
+                for listening in self.sockets.pop(address).values():
+                    listening.close()
+
+    def _accept_for(self, slot: int) -> None:
+        """Accept from the sockets of a slot for the listeners in force, and from no others. Those that all slots share are
+        watched with our own.
+
+        Raises:
+            OSError: a socket cannot be watched
+        """
+        taken = self.acceptors[slot]
+        for address in taken.keys() - self.addresses.keys():
+            for acceptor in taken.pop(address):
+                self.engine.drain_acceptor(acceptor)
+        for address, number in self.addresses.items():
+            for acceptor in taken.get(address, ()):
+                self.engine.move_acceptor(acceptor, number)
+            if address not in taken:
+                taken[address] = []
+                for of, listening in self.sockets.get(address, {}).items():
+                    if of == slot or (of >= ANY and slot == self.slot):
+                        shared = of != self.slot
+                        taken[address].append(self.engine.add_acceptor(listening.fileno(), number, shared))
+
+    def _rechecking(self, generation: int) -> Generator[None, None, None]:
+        while (closed := self.engine.recheck_slice(RECHECKED_US)) is None:
+            yield
+        self.channel.send(Message("DONE", generation, count=closed))
+
+    def _reap(self) -> None:
+        """Take out what nobody needs any more; it is freed in steps."""
+        idle = not self.garbage
+        for plan in self.engine.reap():
+            self.garbage += plan.keep
+        if self.garbage and idle:
+            self.work.append(self._freeing())
+        living = self.engine.generations()
+        for generation in sorted(self.generations - living - {self.generation}):
+            self.channel.send(Message("FREED", generation))
+            self.generations.discard(generation)
+
+    def _freeing(self) -> Generator[None, None, None]:
+        while self.garbage:
+            self.garbage.pop()
+            yield
+
+    # -- sockets ------------------------------------------------------------------------------------------------------
+
+    def _on_sockets(self, message: Message) -> None:
+        if message.lost:
+            self.lacking = True
+            for fd in message.fds:
+                os.close(fd)
+            self.channel.send(Message("FAILED", slot=self.slot, text=NO_ROOM))
+            return
+        sockets = self.sockets.setdefault(message.text, {})
+        for slot, fd in enumerate(message.fds, message.slot):
+            sockets[slot] = socket.socket(fileno=fd)
 
     def _on_adopt(self, message: Message) -> None:
-        """Accept for another slot too. A socket that all slots share is watched already."""
-        taken = self.adopted.setdefault(message.slot, [])
-        if taken:
-            return
-        sockets = [
-            (slots[message.slot].fileno(), number)
-            for name, number in self.numbers.items()
-            for slots in self.inherited.sockets[name]
-            if slots[message.slot] is not slots[self.inherited.slot]
-        ]
+        """Accept for another slot too."""
+        self.acceptors.setdefault(message.slot, {})
         try:
-            taken.extend(self.engine.add_acceptor(fd, number, True) for fd, number in sockets)
+            self._accept_for(message.slot)
         except OSError as error:  # what is taken is served
-            self.channel.send(Message("FAILED", slot=message.slot, reason=str(error)))
+            self.channel.send(Message("FAILED", slot=message.slot, text=str(error)))
 
     def _on_release(self, message: Message) -> None:
-        for number in self.adopted.pop(message.slot, ()):
-            self.engine.remove_acceptor(number)
+        for acceptors in self.acceptors.pop(message.slot, {}).values():
+            for acceptor in acceptors:
+                self.engine.remove_acceptor(acceptor)
 
-    def _on_drain(self, message: Message) -> None:  # noqa: ARG002
+    # -- who is connected -----------------------------------------------------------------------------------------------
+
+    def _on_dump(self, message: Message) -> None:
+        if message.lost:
+            self.channel.send(Message("DUMPED", text=NO_ROOM))
+            return
+        self.work.append(self._dumping(message.fds[0]))
+
+    def _dumping(self, fd: int) -> Generator[None, None, None]:
+        try:
+            slot: int | None = 0
+            while slot is not None:
+                slot = self.engine.dump_slice(fd, slot)
+                yield
+        finally:
+            os.close(fd)
+        self.channel.send(Message("DUMPED"))
+
+    def _on_kill(self, message: Message) -> None:
+        if message.lost:
+            self.channel.send(Message("KILLED", text=NO_ROOM))
+            return
+        numbers = array.array("Q")
+        with os.fdopen(message.fds[0], "rb") as file:
+            numbers.frombytes(os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0))
+        self.work.append(self._killing(frozenset(numbers)))
+
+    def _killing(self, numbers: frozenset[int]) -> Generator[None, None, None]:
+        slot: int | None = 0
+        killed = 0
+        while slot is not None:
+            slot, ended = self.engine.kill_slice(numbers, slot)
+            killed += ended
+            yield
+        self.channel.send(Message("KILLED", count=killed))
+
+    # -- the end --------------------------------------------------------------------------------------------------------
+
+    def _on_drain(self, message: Message) -> None:  # noqa: ARG002 - all handlers are called alike
         self._stop_accepting()
         self.channel.send(Message("DRAINED"))
 
@@ -193,78 +374,10 @@ class Worker:
     def _stop_accepting(self) -> None:
         """A socket goes on to listen until all who have it open have closed it."""
         self.engine.stop_accepting()
-        self.adopted.clear()
-        for addresses in self.inherited.sockets.values():
-            for slots in addresses:
-                for listening in slots:
-                    listening.close()
-
-    def _prepare(self, snapshot: Snapshot) -> Prepared:
-        """Everything that can fail: contexts, groups, and `apply()` tried on a blank context."""
-        groups = {
-            name: Group(
-                [
-                    (
-                        snapshot.rows.servers[name, server.name],
-                        server.weight,
-                        server.address.family,
-                        server.address.sockaddr(),
-                    )
-                    for server in group.servers
-                ],
-                group.scheduler,
-            )
-            for name, group in snapshot.config.server_groups.items()
-        }
-        for group in groups.values():
-            for _ in range(self.inherited.slot):  # else the first server would get the first connection of every worker
-                group.choose()
-        wanted: dict[str, Settings] = {}
-        plans = {}
-        for name, listener in snapshot.config.listeners.items():
-            if listener.protocol == "TCPSSL":
-                wanted[name] = settings(name, listener, snapshot.material.listeners[name])
-                apply(blank(), wanted[name])
-            plans[name] = self._plan(snapshot, name, listener, groups[listener.server_group], wanted.get(name))
-        return Prepared(snapshot.generation, wanted, plans)
-
-    def _plan(
-        self, snapshot: Snapshot, name: str, listener: Listener, group: Group, wanted: Settings | None
-    ) -> ListenerPlan:
-        front = fallback = None
-        by_name: dict[str, SSL.Context] = {}
-        if wanted is not None:
-            front = Front(self.inherited.fronts[name])
-            fallback, by_name = certificate_contexts(wanted, snapshot.material.listeners[name].certificates)
-        return ListenerPlan(
-            generation=snapshot.generation,
-            row=snapshot.rows.listeners[name],
-            group_row=snapshot.rows.groups[listener.server_group],
-            front=front,
-            verify=wanted is not None and wanted.verify,
-            tickets=listener.session_tickets,
-            strict_sni=listener.strict_sni,
-            reset_truncated=listener.on_truncated == "reset",
-            handshake_timeout=listener.handshake_timeout,
-            connect_timeout=snapshot.config.server_groups[listener.server_group].connect_timeout,
-            idle_timeout=listener.idle_timeout,
-            half_close_timeout=listener.half_close_timeout,
-            max_handshakes=listener.max_handshakes,
-            max_connections=listener.max_connections,
-            cps=listener.cps,
-            route=route_address(),
-            group=group.address,
-            alpn=wanted.alpn if wanted is not None else b"",
-            fallback=context_address(fallback) if fallback is not None else 0,
-            revocations=_table(snapshot.material.listeners[name].revocations),
-            overdue_accepted=listener.client_auth.on_crl_overdue == "accept",
-            names={known: context_address(context) for known, context in by_name.items()},
-            keep=(group, fallback, by_name, wanted),
-        )
-
-
-def _table(revocations: bytes | memoryview | None) -> Table | None:
-    return None if revocations is None else Table(revocations)
+        self.acceptors.clear()
+        for sockets in self.sockets.values():
+            for listening in sockets.values():
+                listening.close()
 
 
 def main(inheritance: Inheritance) -> NoReturn:
@@ -288,6 +401,6 @@ def _serve(inheritance: Inheritance) -> int:
     try:
         worker = Worker(inheritance)
     except Exception as error:  # noqa: BLE001 - whatever it is, the supervisor is told
-        inheritance.channel.send(Message("REFUSED", reason=f"{type(error).__name__}: {error}"))
+        inheritance.channel.send(Message("REFUSED", text=f"{type(error).__name__}: {error}"))
         return EXIT_CANNOT_START
     return worker.serve()

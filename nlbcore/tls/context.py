@@ -30,7 +30,7 @@ from nlbcore.engine import callbacks
 from nlbcore.tls.policy import POLICIES, VERSIONS, Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Generator, Iterable, Mapping
 
     from nlbcore.config.model import Listener
     from nlbcore.tls.material import ListenerMaterial, ServerCertificate
@@ -68,6 +68,7 @@ ALPN = {
 _SESSION_CACHE_OFF = 0
 _NO_AUTO_CHAIN = 8  # else OpenSSL would complete the server's chain with the CAs of its clients
 _RELEASE_BUFFERS = 16
+_PURPOSE_SSL_CLIENT = 1
 _CALLBACK_VERIFY = "int(*)(int, X509_STORE_CTX *)"
 _CALLBACK_SERVER_NAME = "int(*)(SSL *, int *, void *)"
 _CALLBACK_ALPN = "int(*)(SSL *, unsigned char **, unsigned char *, unsigned char *, unsigned int, void *)"
@@ -106,10 +107,15 @@ def settings(name: str, listener: Listener, material: ListenerMaterial) -> Setti
     verify = listener.client_auth.mode == "required"
     store = crypto.X509Store()
     store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)  # what stands in `ca` is trusted as it is
+    _check(
+        _lib.X509_STORE_set_purpose(store._store, _PURPOSE_SSL_CLIENT)
+    )  # also where no SSL object says so (a re-check)
     authorities = tuple(x509.load_der_x509_certificate(der) for der in material.ca)
     for authority in authorities:
         store.add_cert(crypto.X509.from_cryptography(authority))
-    digest = hashlib.sha256(f"{name}\0{listener.client_auth.mode}\0{listener.client_auth.depth}\0".encode())
+    auth = listener.client_auth
+    # With tickets or without: those that were issued before they were switched off are not taken any more.
+    digest = hashlib.sha256(f"{name}\0{auth.mode}\0{auth.depth}\0{listener.session_tickets}\0".encode())
     for der in sorted(material.ca):
         digest.update(hashlib.sha256(der).digest())
     return Settings(
@@ -153,12 +159,14 @@ def apply(front: SSL.Context, wanted: Settings) -> None:
 
 def certificate_contexts(
     wanted: Settings, certificates: Iterable[ServerCertificate]
-) -> tuple[SSL.Context, dict[str, SSL.Context]]:
-    """A context for each set of certificates that share a name, and which name gets which.
+) -> Generator[SSL.Context, None, tuple[SSL.Context, dict[str, SSL.Context]]]:
+    """A context for each set of certificates that share a name, and which name gets which; a step for each context.
 
     Certificates of different key types for one name go into one context, and the client's abilities choose; of two
     with the same key type the first one is used.
 
+    Yields:
+        each context
     Returns:
         the context of the first certificate, for clients that name nobody we know; and by name (``*.`` for a wildcard)
     """
@@ -167,18 +175,20 @@ def certificate_contexts(
     for number, certificate in enumerate(order):
         for name in certificate.names:
             by_name.setdefault(name, {}).setdefault(certificate.key_type, number)
-    made: dict[tuple[int, ...], SSL.Context] = {}
-
-    def context_of(numbers: Iterable[int]) -> SSL.Context:
-        key = tuple(sorted(numbers))
-        if key not in made:
-            made[key] = _certificate_context(wanted, [order[number] for number in key])
-        return made[key]
-
     first = {order[0].key_type: 0}
     for name in order[0].names:
         first = by_name[name] | first
-    return context_of(first.values()), {name: context_of(numbers.values()) for name, numbers in by_name.items()}
+    made: dict[tuple[int, ...], SSL.Context] = {}
+    for numbers in (first, *by_name.values()):
+        key = _key(numbers)
+        if key not in made:
+            made[key] = _certificate_context(wanted, [order[number] for number in key])
+            yield made[key]
+    return made[_key(first)], {name: made[_key(numbers)] for name, numbers in by_name.items()}
+
+
+def _key(numbers: dict[str, int]) -> tuple[int, ...]:
+    return tuple(sorted(numbers.values()))
 
 
 def _certificate_context(wanted: Settings, certificates: list[ServerCertificate]) -> SSL.Context:
@@ -187,7 +197,9 @@ def _certificate_context(wanted: Settings, certificates: list[ServerCertificate]
     extra: dict[bytes, None] = {}
     for certificate in certificates:
         context.use_certificate(x509.load_der_x509_certificate(certificate.chain[0]))
-        context.use_privatekey(load_der_private_key(certificate.key, None))  # type: ignore[arg-type]
+        # The checker has validated it; again, that would be ten times a handshake step for RSA.
+        key = load_der_private_key(certificate.key, None, unsafe_skip_rsa_key_validation=True)
+        context.use_privatekey(key)  # type: ignore[arg-type]
         context.check_privatekey()
         extra.update(dict.fromkeys(certificate.chain[1:]))
     for der in extra:
@@ -256,6 +268,11 @@ class Front:
 def context_address(context: Any) -> int:
     """The ``SSL_CTX *`` of a pyOpenSSL Context as a number for the engine; valid while the Context lives."""
     return _address(context._context)
+
+
+def store_address(store: Any) -> int:
+    """The ``X509_STORE *`` of a pyOpenSSL X509Store, likewise."""
+    return _address(store._store)
 
 
 def _address(pointer: Any) -> int:

@@ -239,7 +239,8 @@ class _Reader:
             self._bad(path, name, error)
             return None
         mode = stat.S_IMODE(status.st_mode)
-        if mode & 0o066:
+        # Who owns a file as root has given it to the group on purpose (Debian's ssl-cert, a Kubernetes secret).
+        if mode & (0o026 if status.st_uid == 0 and os.geteuid() != 0 else 0o066):
             who = "others" if mode & 0o006 else "its group"
             what = "read" if mode & 0o044 else "written"
             text = f"{name}: this private key can be {what} by {who} (mode {mode:04o})"

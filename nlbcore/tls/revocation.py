@@ -126,10 +126,12 @@ class Authority:
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """A list that counts: whose it is, for people, and when it becomes overdue; None for never."""
+    """A list that counts: whose it is, for people, when it becomes overdue (None for never), and which one it is."""
 
     issuer: str
     next_update: datetime.datetime | None
+    number: int | None = None
+    digest: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +185,7 @@ def compile_lists(
         ]
     if failed:
         return Revocations(None, tuple(remarks))
-    in_force = tuple(InForce(authorities[one.issuer].text, one.next_update) for one in chosen)
+    in_force = tuple(InForce(authorities[one.issuer].text, one.next_update, one.number, one.digest) for one in chosen)
     return Revocations(compile_table(chosen, authorities), tuple(remarks), in_force)
 
 

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from tests.cli.test_view import RELOAD, STATUS, WORKER
 from tests.support.backends import Backend
 from tests.support.balancer import NLB, Balancer, nlb, plain_listener, server_group, tls_listener
 from tests.support.ports import free_port
 from tests.support.tls_client import TlsClient, client_context, refusal
 from tests.support.waiting import wait_until
+from tests.unit.control.running import Loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,6 +176,22 @@ def test_reports_of_trouble_and_their_end(tmp_path: Path, backend: Backend, pki:
         finally:
             worker.send_signal(signal.SIGCONT)
         wait_until(lambda: nlb(*check).returncode == 0, "all is well again")
+
+
+def test_what_a_monitor_is_told_of_reloads_and_helpers(tmp_path: Path) -> None:
+    refused = {**RELOAD, "successful": False, "reason": "1 error in nlb.toml"}
+    down = {"name": "log_writer", "pid": 0, "state": "down", "restarts": 4}
+    answer = {**STATUS, "workers": [WORKER], "reload": refused, "attendants": [down]}
+    with Loop(tmp_path / "nlb.sock", lambda *_: answer) as loop:
+        done = nlb("status", "--check", "--socket", loop.server.path)
+        told = "the last reload was refused, generation 3 stays in force: 1 error in nlb.toml; the log writer is down"
+        assert (done.returncode, done.stdout) == (1, f"NOT OK: {told}\n")
+        done = nlb("status", "--socket", loop.server.path)
+        assert done.returncode == 0
+        assert "reload refused 2026-01-02T03:04:05Z (watch), generation 3 stays in force: 1 error" in done.stdout
+        assert "log writer  down" in done.stdout
+        answer.update(reload=RELOAD, attendants=[], crls=[])
+        assert nlb("status", "--check", "--socket", loop.server.path).returncode == 0
 
 
 def test_no_balancer(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ SERVER = {
     "name": "a",
     "address": "10.0.0.1:80",
     "weight": 100,
+    "configured_weight": 100,
+    "admin": "ready",
     "state": "Available",
     "reason": "",
     "since": "2026-01-02T03:04:05Z",
@@ -38,6 +40,10 @@ STATUS: dict[str, Any] = {
     "version": "0.1.0",
     "pid": 4710,
     "generation": 3,
+    "generations": [3],
+    "admin": None,
+    "reload": None,
+    "attendants": [{"name": "log_writer", "pid": 4712, "state": "running", "restarts": 0}],
     "state": "running",
     "uptime_s": 183_999.0,
     "connections": 1234,
@@ -47,6 +53,8 @@ STATUS: dict[str, Any] = {
             "bind": ["0.0.0.0:443", "[::]:443"],
             "protocol": "TCPSSL",
             "server_group": "app",
+            "client_auth": "required",
+            "max_connections": 0,
             "connections": 1234,
             "connections_total": 99_999,
             "received_bytes": 1_500_000,
@@ -80,13 +88,15 @@ STATUS: dict[str, Any] = {
     "workers": [WORKER, {**WORKER, "slot": 1, "pid": 0, "state": "down", "heartbeat_age_ms": None}],
 }
 
+RELOAD = {"time": "2026-01-02T03:04:05Z", "successful": True, "trigger": "watch", "reason": "", "generation": 3}
+
 WIDE = """\
 nlb-1  running  generation 3, 1,234 connections
 nlb 0.1.0, pid 4710, up 2 d 3 h
 
 Listeners
-  name  address                protocol  servers    now   total  received   sent
-  web   0.0.0.0:443, [::]:443  TCPSSL    app      1,234  99,999    1.5 MB  999 B
+  name  address                protocol  client auth  servers    now   total  received   sent
+  web   0.0.0.0:443, [::]:443  TCPSSL    required     app      1,234  99,999    1.5 MB  999 B
 
 Handshakes
   web: TLSv1.3 2,500 (500 resumed)
@@ -128,7 +138,7 @@ def changed(**changes: object) -> dict[str, Any]:
 
 def test_columns() -> None:
     assert shown(STATUS) == WIDE
-    assert shown(STATUS, 90) == WIDE
+    assert shown(STATUS, 97) == WIDE
 
 
 @pytest.mark.parametrize("width", [20, 40, 60])
@@ -138,7 +148,7 @@ def test_a_narrow_terminal(width: int) -> None:
     assert max(len(line) for line in text.splitlines()) <= width
     assert text.replace(" ", "").replace("\n", "").count("/etc/nlb/server.crt") == 1
     if width == 60:
-        assert "  web\n    address   0.0.0.0:443, [::]:443\n    protocol  TCPSSL\n" in text
+        assert "  web\n    address      0.0.0.0:443, [::]:443\n    protocol     TCPSSL\n" in text
         assert "\n  worker 1\n    state      down\n" in text
 
 
@@ -166,6 +176,42 @@ def test_errors_of_servers_are_shown_when_there_are_any() -> None:
     assert "12,345   1,234\n" in text
 
 
+def test_what_is_shown_only_when_there_is_something_to_say() -> None:
+    """Older generations that live on, the admin's address, a limit, an order, a weight that is not the configured one."""
+    listener = {**STATUS["listeners"][0], "max_connections": 5000}
+    server = {**SERVER, "admin": "drain", "weight": 50, "state": "Draining"}
+    group = {**STATUS["server_groups"][0], "servers": [server]}
+    changes = {"listeners": [listener], "server_groups": [group], "generations": [1, 2, 3], "admin": "127.0.0.1:9180"}
+    text = shown(changed(**changes))
+    assert "generation 3 (1, 2 living on), 1,234 connections\n" in text
+    assert "up 2 d 3 h, admin http://127.0.0.1:9180/\n" in text
+    assert "  now    max   total" in text
+    assert "1,234  5,000  99,999" in text
+    assert "  weight  configured  order  state " in text
+    assert "      50         100  drain  Draining" in text
+
+
+def test_a_listener_without_client_certificates_is_seen() -> None:
+    both = [{**STATUS["listeners"][0], "client_auth": "off", "protocol": word} for word in ("TCPSSL", "TCP")]
+    lines = shown(changed(listeners=both)).splitlines()
+    assert "TCPSSL    off " in lines[5]
+    assert "off" not in lines[6]
+
+
+def test_the_last_reload() -> None:
+    assert shown(changed(reload=RELOAD)).splitlines()[2] == "last reload 2026-01-02T03:04:05Z (watch)"
+    last = {**RELOAD, "successful": False, "reason": "the key is of another\x1b certificate"}
+    assert shown(changed(reload=last)).splitlines()[2] == (
+        "reload refused 2026-01-02T03:04:05Z (watch), generation 3 stays in force: the key is of another? certificate"
+    )
+
+
+def test_attendants_that_do_not_run() -> None:
+    down = {"name": "log_writer", "pid": 0, "state": "down", "restarts": 4}
+    text = shown(changed(attendants=[down, {**down, "name": "prober", "state": "running"}]))
+    assert text.endswith("\nNot running\n  process     state  restarts\n  log writer  down          4\n")
+
+
 def test_an_empty_balancer() -> None:
     empty = changed(listeners=[], server_groups=[], certificates=[], crls=[], workers=[], connections=0)
     assert shown(empty).splitlines()[0] == "nlb-1  running  generation 3, 0 connections"
@@ -178,6 +224,51 @@ def test_nothing_that_a_terminal_obeys() -> None:
     text = shown(changed(certificates=[certificate]))
     assert "?]0;x?a??31m, [red]x[/red]" in text
     assert not any(letter in text for letter in "\x1b\x07\x9b")
+
+
+LIVE = {
+    "connection": 1024,
+    "worker": 0,
+    "state": "relay",
+    "listener": "web",
+    "client_ip": "192.0.2.1",
+    "client_port": 5,
+    "client_cert_subject": "CN=\x1b[31m実行",
+    "client_cert_proven": True,
+    "received_bytes": 1,
+    "sent_bytes": 2_000_000,
+    "connection_time_ms": 61_000.5,
+}
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_connections(many: bool) -> None:
+    """Few on a terminal are a table; many, or in a pipe, are plain lines of the same columns."""
+    out = io.StringIO()
+    count = view._MANY + 1 if many else 2
+    console = Console(file=out, width=200, force_terminal=True, color_system=None)
+    view.show_connections(console, [LIVE, *[{**LIVE, "client_cert_subject": "CN=abcd"}] * (count - 1)])
+    lines = [line.strip() for line in out.getvalue().splitlines() if line.strip()]
+    assert (lines[0] == "2 connections") == (not many)
+    heading, first, second = lines[-3:] if not many else lines[:3]
+    assert heading.split() == ["connection", "state", "listener", "client", "certificate", "received", "sent", "age"]
+    assert first.replace("CN=?[31m実行", "CN=abcd     ") == second
+    assert second.split() == [
+        "1024",
+        "relay",
+        "web",
+        "192.0.2.1:5",
+        "CN=abcd",
+        "1",
+        "B",
+        "2.0",
+        "MB",
+        "1",
+        "min",
+        "1",
+        "s",
+    ]
+    assert len(out.getvalue().splitlines()) == count + (1 if many else 3)
 
 
 def test_wide_letters_are_aligned() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import socket
@@ -13,6 +14,7 @@ from nlbcore.engine import counters
 from nlbcore.engine.engine import Engine
 from nlbcore.engine.hooks import ListenerPlan
 from nlbcore.observe import access_log
+from nlbcore.observe.access_log import Head
 from nlbcore.pool.schedulers import Group, route_address
 from nlbcore.process.logwriter import _records
 from nlbcore.segment import Block, Shared
@@ -31,7 +33,7 @@ def alone() -> None:
 
 
 def plan(group: Group, **changes: Any) -> ListenerPlan:
-    """A plain TCP listener for a group; it keeps the group alive."""
+    """A plain TCP listener for a group; it keeps the group alive, and what `changes` says beside it."""
     values: dict[str, Any] = {
         "generation": 1,
         "row": 0,
@@ -53,13 +55,13 @@ def plan(group: Group, **changes: Any) -> ListenerPlan:
         "alpn": b"",
         "fallback": 0,
         "names": {},
-        "keep": (group,),
     }
+    changes["keep"] = (group, *changes.get("keep", ()))
     return ListenerPlan(**{**values, **changes})
 
 
 class Running:
-    """One engine, one listener on a port of its own."""
+    """One engine, one listener on a port of its own; `number` is that of the listener in force."""
 
     def __init__(self, servers: Iterable[tuple[int, int, int, Any]], **changes: Any) -> None:
         alone()
@@ -70,9 +72,21 @@ class Running:
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.address = self.listening.getsockname()
         self.listening.setblocking(False)
-        self.number = self.engine.add_listener(plan(Group(servers, "wrr"), **changes))
+        self.servers = list(servers)
+        self.number = self.add(**changes)
         self.acceptor = self.engine.add_acceptor(self.listening.fileno(), self.number)
         self.clients: list[socket.socket] = []
+
+    def add(self, **changes: Any) -> int:
+        """One more listener of the engine, and its number."""
+        return self.engine.add_listener(plan(Group(self.servers, "wrr"), **changes))
+
+    def reload(self, generation: int = 2, **changes: Any) -> int:
+        """As a worker does it at COMMIT: the number of the listener that was in force."""
+        before, self.number = self.number, self.add(generation=generation, **changes)
+        self.engine.move_acceptor(self.acceptor, self.number)
+        self.engine.succeed(self.number)
+        return before
 
     def listen(self, *, shared: bool = False) -> tuple[socket.socket, int]:
         """One more socket of the listener, and its number."""
@@ -92,7 +106,8 @@ class Running:
         deadline = time.monotonic() + timeout
         while not (value := until()):
             assert time.monotonic() < deadline
-            self.engine.run(0.01)
+            self.engine.turn()
+            time.sleep(0.0005)
         return value
 
     def received(self, sock: socket.socket, size: int) -> bytes:
@@ -114,14 +129,37 @@ class Running:
 
     def words(self, count: int = 1) -> list[str]:
         """The terminations of so many ended connections."""
-        heads: list[tuple[Any, ...]] = []
+        return [self.word(one) for one in self.ended(count)]
+
+    @staticmethod
+    def word(ended: Head) -> str:
+        return WORDS[ended.termination]
+
+    def ended(self, count: int = 1) -> list[Head]:
+        """The records of so many ended connections."""
+        heads: list[Head] = []
 
         def enough() -> bool:
-            heads.extend(access_log._HEAD.unpack_from(record) for record in _records(BLOCK.ring))
+            heads.extend(access_log.unpack(record)[0] for record in _records(BLOCK.ring))
             return len(heads) >= count
 
         self.turn(enough)
-        return [WORDS[head[2]] for head in heads]
+        return heads
+
+    def living(self) -> list[Head]:
+        """The records of all live connections."""
+        file = os.memfd_create("dump")
+        slot: int | None = 0
+        while slot is not None:
+            slot = self.engine.dump_slice(file, slot)
+        with os.fdopen(file, "rb") as written:
+            written.seek(0)
+            data = written.read()
+        found = []
+        while data:
+            found.append(access_log.unpack(data)[0])
+            data = data[found[-1].size :]
+        return found
 
     def stop_accepting(self) -> None:
         """As a worker does it: the engine accepts no more, then the socket is closed."""
@@ -132,8 +170,9 @@ class Running:
         for client in self.clients:
             client.close()
         self.stop_accepting()
-        self.engine.run(2)  # one that lingers waits for its client's FIN
         self.engine.shut()
+        with contextlib.suppress(AssertionError):
+            self.turn(lambda: self.engine.turn() is None, 2)  # one that lingers waits for its client's FIN
         self.engine.close()
         self.channel.close()
         self.ours.close()

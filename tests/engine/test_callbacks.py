@@ -20,6 +20,7 @@ from nlbcore.tls.material import ListenerMaterial, load_material
 from tests.support.certs import BAD_CLIENTS, Authority, Issued, Pki
 from tests.support.handshake import shake
 from tests.support.lists import overdue, revocation_list, write_lists
+from tests.support.steps import result
 
 LABEL = st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=20)
 NAMES = {"a.example.org": 1, "*.example.org": 2, "example.org": 3, "*.a.example.org": 4, "localhost": 5}
@@ -133,7 +134,7 @@ class Served:
         self.settings: Settings = settings("web", model, material)
         self.front = blank()
         apply(self.front, self.settings)
-        self.first, self.names = certificate_contexts(self.settings, material.certificates)
+        self.first, self.names = result(certificate_contexts(self.settings, material.certificates))
 
     def material(self) -> ListenerMaterial:
         from nlbcore.config.model import Config

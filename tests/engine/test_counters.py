@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nlbcore.engine import counters
-from nlbcore.segment import BLOCK, Block, Segment
+from nlbcore.segment import BLOCK, BUCKETS, Block, Histogram, Segment
 from tests.engine import running
 from tests.engine.running import Running
 
@@ -53,6 +53,7 @@ def test_share(start: Callable[..., Running], server: socket.socket, live: tuple
         segment.block(slot).listeners[0].live = count
         segment.block(slot).listeners[1].live = 100
     try:
+        segment.use(len(live))
         counters.share(ctypes.addressof(segment.shared), ctypes.addressof(segment.block(0)), BLOCK, segment.slots)
         engine.connect()
         if word is None:
@@ -77,3 +78,33 @@ def test_the_only_worker_looks_at_itself(start: Callable[..., Running], server: 
     server.accept()[0].close()
     engine.connect()
     assert engine.words() == ["connection_limit"]
+
+
+def spent(histogram: Histogram) -> tuple[list[float], int]:
+    """How often within which buckets (by their upper bounds in seconds), and microseconds in all."""
+    bounds = [*BUCKETS, float("inf")]
+    found = [bound for bound, count in zip(bounds, histogram.buckets, strict=True) for _ in range(count)]
+    return found, int(histogram.sum_us)
+
+
+def test_histograms(start: Callable[..., Running], server: socket.socket) -> None:
+    """Each connection once: how long its server took to be connected to, and it took itself."""
+    engine = start(row=7, group_row=9)
+    listener, group = running.BLOCK.listeners[7], running.BLOCK.groups[9]
+    for histogram in (listener.connection_time, listener.handshake_time, group.connect_time):
+        ctypes.memset(ctypes.addressof(histogram), 0, ctypes.sizeof(histogram))
+    client = engine.connect()
+    engine.turn(lambda: running.BLOCK.servers[0].live)
+    buckets, us = spent(group.connect_time)
+    assert len(buckets) == 1
+    assert 0 < us <= buckets[0] * 1_000_000 < 5_000_000
+    engine.engine.run(0.06)
+    client.close()
+    server.accept()[0].close()
+    (ended,) = engine.ended()
+    buckets, us = spent(listener.connection_time)
+    assert len(buckets) == 1
+    assert abs(us - ended.connection_us) < 10_000
+    assert 60_000 <= us <= buckets[0] * 1_000_000
+    assert buckets[0] >= 0.1
+    assert spent(listener.handshake_time) == ([], 0), "without TLS there is none"

@@ -69,7 +69,8 @@ def test_draining(start: Callable[..., Running], server: socket.socket) -> None:
         one.close()
     for _ in range(2):
         server.accept()[0].close()
-    assert running.engine.run() is False
+    assert running.engine.run() is None
+    assert running.engine.turn() is None
 
 
 def test_the_end(start: Callable[..., Running], server: socket.socket) -> None:
@@ -128,12 +129,14 @@ def test_a_name_that_is_too_long(start: Callable[..., Running]) -> None:
     running.engine.add_listener(plan(Group([], "rr"), names={"a" * 253: 1}))
 
 
-def test_too_many_listeners(start: Callable[..., Running]) -> None:
+def test_rows_that_the_segment_has(start: Callable[..., Running]) -> None:
+    """Any number of listeners, since one of each generation may live; but only on rows where they can be counted."""
     running = start()
-    for _ in range(255):
-        running.engine.add_listener(plan(Group([], "rr")))
-    with pytest.raises(ValueError, match="more than 256 listeners"):
-        running.engine.add_listener(plan(Group([], "rr")))
+    numbers = [running.add(row=255, group_row=1023) for _ in range(300)]
+    assert len({running.number, *numbers}) == 301
+    for wrong in ({"row": 256}, {"row": -1}, {"group_row": 1024}, {"group_row": -1}):
+        with pytest.raises(ValueError, match="the segment has no row"):
+            running.add(**wrong)
 
 
 def test_numbers_of_acceptors(start: Callable[..., Running]) -> None:
@@ -201,5 +204,45 @@ def test_too_many_acceptors(start: Callable[..., Running]) -> None:
 
 
 def test_a_socket_that_cannot_be_watched(start: Callable[..., Running]) -> None:
+    running = start()
     with pytest.raises(OSError, match="cannot watch listening socket 99999"):
-        start().engine.add_acceptor(99999, 0)
+        running.engine.add_acceptor(99999, running.number)
+
+
+def test_a_listener_that_is_not_there(start: Callable[..., Running]) -> None:
+    """Numbers are never used again."""
+    running = start()
+    gone = running.add()
+    running.engine.forget(gone)
+    assert len(running.engine.reap()) == 1
+    assert running.add() > gone
+    for use in (running.engine.succeed, running.engine.retire, running.engine.forget):
+        with pytest.raises(KeyError):
+            use(gone)
+    with pytest.raises(KeyError):
+        running.engine.add_acceptor(running.listening.fileno(), gone)
+
+
+def test_a_round(start: Callable[..., Running], server: socket.socket) -> None:
+    """`turn()` waits for nothing, so that longer work gets its steps between rounds; `busy` says when it should not."""
+    running = start()
+    begin = time.monotonic()
+    for _ in range(10):
+        assert running.engine.turn() is False
+    assert time.monotonic() - begin < 0.5
+    assert not running.engine.busy
+    client = running.connect()
+    running.turn(lambda: BLOCK.servers[0].live)
+    accepted, _ = server.accept()
+    with accepted:
+        client.setblocking(False)
+
+        def more_than_a_round_can_do() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                client.send(b"x" * 1_000_000)
+            running.engine.turn()
+            return running.engine.busy
+
+        running.turn(more_than_a_round_can_do)
+    running.ours.send(b"x")
+    assert running.engine.turn() is True

@@ -75,7 +75,7 @@ def needed() -> dict[str, dict[str, int]]:
     """What each kind of process needs."""
     listeners = 2
     return {
-        "nlb: log writer": {**STANDARD, "event.log": 1, "access.log": 1, "anon_inode:[eventfd]": 1, "socket": 1},
+        "nlb: log writer": {**STANDARD, "/memfd:nlb-facts": 2, "event.log": 1, "access.log": 1, "anon_inode:[eventfd]": 1, "socket": 1},
         "nlb: prober": {**STANDARD, "event.log": 1, "/memfd:nlb-checks": 1, "socket": 1 + 2},  # asyncio wakes itself
         # its channel, a spare one, every slot's sockets; the mapping was inherited with the supervisor's descriptor closed
         "nlb: worker": {
@@ -97,10 +97,11 @@ def check(balancer: Balancer) -> None:
     of_workers = [inodes(worker) & channels for worker in balancer.workers()]
     assert [len(one) for one in of_workers] == [1] * WORKERS, "a worker has the channel of another"
     of_supervisor = inodes(psutil.Process(balancer.pid)) & channels
-    assert len(of_supervisor) == WORKERS
-    assert len(of_supervisor.union(*of_workers)) == 2 * WORKERS
-    for helper in (*balancer.titled("nlb: log writer"), *balancer.titled("nlb: prober")):
-        assert not inodes(helper) & (channels | listening())
+    helpers = [inodes(one) for title in ("nlb: log writer", "nlb: prober") for one in balancer.titled(title)]
+    assert [len(one & channels) for one in helpers] == [1, 1], "a helper has the channel of another"
+    assert not any(one & listening() for one in helpers)
+    assert len(of_supervisor) == WORKERS + 2
+    assert len(of_supervisor.union(*of_workers, *(one & channels for one in helpers))) == 2 * (WORKERS + 2)
     assert psutil.Process(balancer.pid).num_threads() == 1
     assert all(worker.num_threads() == 1 for worker in balancer.workers())
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nlbcore.segment import DIRECTORY, HEADER, SHARED, Segment
+from nlbcore.segment import HEADER, SHARED, Segment
 from tests.support.waiting import wait_until
 from tests.support.workers import PlainClient, by_slot, successor
 
@@ -108,7 +108,7 @@ def test_what_it_writes(run: Run, tables: Tables) -> None:
     segment = Segment(fd)
     before = balancer.titled("nlb: log writer"), balancer.titled("nlb: prober")
     with mmap.mmap(fd, os.fstat(fd).st_size) as memory:
-        start = HEADER + DIRECTORY + SHARED
+        start = HEADER + SHARED
         size = ctypes.sizeof(segment.block(0))
         memory[start : start + size] = os.urandom(size)
     os.close(fd)

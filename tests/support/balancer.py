@@ -12,10 +12,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import psutil
 
+from nlbcore.control.client import call
 from tests.support.ports import free_port
 from tests.support.toml import to_toml
 from tests.support.waiting import wait_until
@@ -23,15 +24,25 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from tests.support.certs import Issued
-    from tests.support.tls_client import TlsClient
-
 NLB = Path(sys.executable).parent / "nlb"
 START_TIMEOUT = 15.0
 STOP_TIMEOUT = 15.0
 
 Line = dict[str, Any]
 _FIELD = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S*)')
+
+
+class Served(Protocol):
+    """A certificate with its key, wherever they are."""
+
+    def entry(self) -> dict[str, str]: ...
+
+
+class Connected(Protocol):
+    """A client."""
+
+    port: int
+    sock: socket.socket
 
 
 def nlb(*arguments: str | Path, cwd: Path | None = None, timeout: float = 20.0) -> subprocess.CompletedProcess[str]:
@@ -48,7 +59,7 @@ def nlb(*arguments: str | Path, cwd: Path | None = None, timeout: float = 20.0) 
 
 
 def tls_listener(
-    *certificates: Issued,
+    *certificates: Served,
     ca: Path | list[Path] | None = None,
     group: str = "app",
     client_auth: Mapping[str, object] | None = None,
@@ -170,13 +181,9 @@ class Balancer:
         if isinstance(configuration, str):
             self.path.write_text(configuration)
         else:
-            tables = dict(configuration)
-            node = {"name": "under-test", "workers": 1, "drain_timeout": "5s"}
-            tables["node"] = {**node, "control_socket": str(self.control_socket), **tables.get("node", {})}
-            tables["log"] = {"file": str(self.event_log), "access": str(self.access.path), **tables.get("log", {})}
-            self._listeners = tables.get("listeners", {})
-            self.path.write_text(to_toml(tables))
+            self.rewrite(configuration)
         self._prefix = prefix
+        self.program = NLB
         self.environment: dict[str, str] = {}
         """Beside that of the test."""
         self._process: subprocess.Popen[bytes] | None = None
@@ -187,6 +194,17 @@ class Balancer:
         self._descriptors: dict[str, int] = {}
         self.expected_stderr: Callable[[str], bool] = lambda text: text == ""
 
+    def rewrite(self, configuration: Mapping[str, Any]) -> None:
+        """Put another configuration into its file, which is replaced whole; a reload brings it into force."""
+        tables = dict(configuration)
+        node = {"name": "under-test", "workers": 1, "drain_timeout": "5s"}
+        tables["node"] = {**node, "control_socket": str(self.control_socket), **tables.get("node", {})}
+        tables["log"] = {"file": str(self.event_log), "access": str(self.access.path), **tables.get("log", {})}
+        self._listeners = tables.get("listeners", {})
+        beside = self.path.with_suffix(".new")
+        beside.write_text(to_toml(tables))
+        beside.replace(self.path)
+
     # start and stop
 
     def launch(self) -> Balancer:
@@ -194,7 +212,7 @@ class Balancer:
         self._family, self._earlier_events = [], len(self.events())
         with self.stdout_path.open("wb") as stdout, self.stderr_path.open("wb") as stderr:
             self._process = subprocess.Popen(
-                [*self._prefix, NLB, "run", "-c", self.path],
+                [*self._prefix, self.program, "run", "-c", self.path],
                 cwd=self.folder,
                 env={**os.environ, "RUNTIME_DIRECTORY": str(self.folder), **self.environment},
                 stdin=subprocess.DEVNULL,
@@ -214,9 +232,13 @@ class Balancer:
         except AssertionError:
             self.kill()
             raise
+        self.measure()
+        return self
+
+    def measure(self) -> None:
+        """What it has now - processes and descriptors - is what it is to have after the test."""
         self._family = self.processes()
         self._descriptors = {title(process): process.num_fds() for process in self._family}
-        return self
 
     def stop(self, expected: int = 0, timeout: float = STOP_TIMEOUT) -> None:
         """TERM, wait for the end; the exit code, an empty stderr and the end of every process are checked. Again: nothing."""
@@ -290,7 +312,7 @@ class Balancer:
         bind = self._listeners[listener]["bind"]
         return int((bind if isinstance(bind, str) else bind[0]).rpartition(":")[2])
 
-    def line(self, client: TlsClient | socket.socket, timeout: float = 5.0) -> Line:
+    def line(self, client: Connected | socket.socket, timeout: float = 5.0) -> Line:
         """The access log's line of a client's connection, known by the ports of both ends (the kernel gives a client's port
         again, to one of another listener at once); call it before a plain socket is closed.
         """
@@ -364,6 +386,16 @@ class Balancer:
         done = nlb("status", "--json", "--socket", self.control_socket)
         assert done.returncode == 0, f"nlb status: exit {done.returncode}\n{done.stderr}"
         answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    def ask(self, verb: str, **arguments: object) -> dict[str, Any]:
+        """What it answers to a verb on the control socket."""
+        return call(self.control_socket, verb, arguments, timeout=60)
+
+    def reload(self) -> dict[str, Any]:
+        """Reload, wait for the end, and check that it is in force; the answer."""
+        answer = self.ask("reload")
+        assert answer["successful"], f"{answer}\n{self.describe()}"
         return answer
 
     def stderr(self) -> str:

@@ -10,7 +10,7 @@ import pytest
 from tests.tree import ROOT, run
 
 SCRIPTS = (".ci/run", "ci/run")
-TARGETS = ("help", "demo", "test", "lint", "types", "debug", "asan", "bench", "clean")
+TARGETS = ("help", "demo", "test", "lint", "types", "debug", "asan", "bench", "man", "completion", "clean")
 
 
 def test_ci_calls_the_developers_script() -> None:

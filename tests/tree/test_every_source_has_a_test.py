@@ -13,7 +13,10 @@ EXCEPTIONS = {
     "nlbcore/engine/_testing.pyx": "the tests' own door into compiled code, used by tests/engine",
     "nlbcore/engine/hooks.py": "a protocol class and its explanation, nothing that runs",
     **dict.fromkeys(
-        (f"nlbcore/process/{name}.py" for name in ("fleet", "supervisor", "worker")),
+        (
+            f"nlbcore/process/{name}.py"
+            for name in ("fleet", "preparation", "reload", "reloads", "supervisor", "upgrade", "verbs", "worker")
+        ),
         "runs in processes of its own; tests/process and tests/wire run them as `nlb run` does",
     ),
 }

@@ -43,6 +43,16 @@ def test_unix_round_trip(path: str) -> None:
     assert endpoint.sockaddr() == path
 
 
+@given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters=":"), min_size=1))
+def test_sockets_of_systemd_have_a_name_and_no_address(name: str) -> None:
+    endpoint = Endpoint.parse(f"systemd:{name}")
+    assert endpoint == Endpoint(systemd=name)
+    assert str(endpoint) == f"systemd:{name}"
+    for ask in (lambda: endpoint.family, endpoint.sockaddr):
+        with pytest.raises(ValueError, match="names a socket, not an address"):
+            ask()
+
+
 @given(st.text(max_size=30))
 def test_any_text_is_an_endpoint_or_a_value_error(text: str) -> None:
     try:
@@ -93,6 +103,11 @@ def test_the_longest_path() -> None:
         ("1.2.3.4:٣", "the port must be a number from 0 to 65535"),
         ("1.2.3.4: 80", "the port must be a number from 0 to 65535"),
         ("/run/app.sock", 'write "unix:/run/app.sock" for a UNIX socket'),
+        ("systemd:", '"systemd:" needs the name of a socket'),
+        ("systemd:a:b", '"a:b" is no name of a socket'),
+        ("systemd:a b", '"a b" is no name of a socket'),
+        ("systemd:é", '"é" is no name of a socket'),
+        ("systemd:" + "x" * 256, "1 to 255 printable ASCII characters"),
         ("unix:", '"unix:" needs a path'),
         ("unix:@app", "abstract sockets are not supported"),
         ("unix:a\0b", "cannot hold a zero byte"),

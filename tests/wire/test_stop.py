@@ -131,7 +131,7 @@ def test_ports_are_free_afterwards(tmp_path: Path, pki: Pki, server: Backend, mu
         balancer.stop()
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
 def test_other_signals(
     tmp_path: Path, pki: Pki, server: Backend, number: signal.Signals, request: pytest.FixtureRequest
 ) -> None:

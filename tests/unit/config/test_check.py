@@ -97,6 +97,10 @@ def test_nothing_to_say(tmp_path: Path) -> None:
             ["6:11: warning: server_groups.app.servers: every server has weight 0: no connection can be served"],
         ),
         (
+            LISTENER + GROUP + 'connection_drain = false\nconnection_drain_timeout = "10s"\n',
+            ["8:28: warning: server_groups.app.connection_drain_timeout: has no effect while connection_drain = false"],
+        ),
+        (
             LISTENER
             + '[server_groups.app]\nservers = [\n { address = "10.0.0.1:80" },\n { address = "10.0.0.1:80" },\n'
             ' { address = "10.0.0.1:80", name = "b" },\n { address = "10.0.0.2:80", name = "b" },\n]\n',
@@ -110,7 +114,7 @@ def test_nothing_to_say(tmp_path: Path) -> None:
             ],
         ),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_findings(tmp_path: Path, text: str, expected: list[str]) -> None:
     assert checked(tmp_path, text) == expected
@@ -121,7 +125,7 @@ def binds(folder: Path, first: str, second: str) -> list[str]:
     return checked(folder, LISTENER.replace('"127.0.0.1:443"', first) + other + GROUP)
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:443", "[::1]:443", "unix:/run/x"])
+@pytest.mark.parametrize("address", ["127.0.0.1:443", "[::1]:443", "unix:/run/x", "systemd:x"])
 def test_one_address_cannot_be_bound_twice(tmp_path: Path, address: str) -> None:
     assert binds(tmp_path, f'"{address}"', f'["10.0.0.1:1", "{address}"]') == [
         f"6:23: error: listeners.two.bind[1]: {address} is already bound by [listeners.web]"
@@ -142,7 +146,27 @@ def test_a_wildcard_covers_other_addresses_of_its_port(tmp_path: Path) -> None:
     ]
     assert binds(tmp_path, '"0.0.0.0:443"', '"127.0.0.1:444"') == []
     assert binds(tmp_path, '["0.0.0.0:443", "[::]:443"]', '"[::1]:444"') == []
+    assert binds(tmp_path, '"0.0.0.0:443"', '["unix:x", "systemd:x"]') == []
     assert binds(tmp_path, '"0.0.0.0:443"', '"[::1]:443"') == []
+
+
+@pytest.mark.parametrize(
+    ("admin", "bind", "clash"),
+    [
+        ("127.0.0.1:443", "127.0.0.1:443", True),
+        ("0.0.0.0:443", "127.0.0.1:443", True),
+        ("127.0.0.1:443", "0.0.0.0:443", True),
+        ("127.0.0.1:443", "127.0.0.2:443", False),
+        ("127.0.0.1:444", "0.0.0.0:443", False),
+        ("[::1]:443", "0.0.0.0:443", False),
+        ("127.0.0.1:443", "unix:x", False),
+        ("127.0.0.1:443", "systemd:x", False),
+    ],
+)
+def test_the_admin_page_has_a_port_of_its_own(tmp_path: Path, admin: str, bind: str, clash: bool) -> None:
+    text = f'node.admin = "{admin}"\n' + LISTENER.replace("127.0.0.1:443", bind) + GROUP
+    expected = [f"1:14: error: node.admin: {bind} is bound by [listeners.web]"]
+    assert checked(tmp_path, text) == (expected if clash else [])
 
 
 @pytest.mark.parametrize(

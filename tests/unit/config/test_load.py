@@ -66,7 +66,7 @@ def test_every_finding_in_one_run(tmp_path: Path) -> None:
     [log]
     level = "inof"
     [listeners.web]
-    bind = ["0.0.0.0:443", "é:44", "systemd:x"]
+    bind = ["0.0.0.0:443", "é:44", "systemd:"]
     protcol = "TCP"
     idle_timeout = "5s"
     cps = "many"
@@ -89,7 +89,10 @@ def test_every_finding_in_one_run(tmp_path: Path) -> None:
         '5:9: error: log.level: expected one of "debug", "info", "warning", "error"; got "inof" (did you mean "info"?)',
         '6:12: error: listeners.web.server_group: missing; expected the name of a server group, for example server_group = "app"',
         '7:24: error: listeners.web.bind[1]: "é" is not an IP address; name resolution is not built yet in nlb 0.1.0',
-        "7:32: error: listeners.web.bind[2]: socket activation (systemd:NAME) is not built yet in nlb 0.1.0",
+        (
+            '7:32: error: listeners.web.bind[2]: "systemd:" needs the name of a socket (FileDescriptorName=), '
+            'as in "systemd:web"'
+        ),
         '8:1: error: listeners.web.protcol: unknown key (did you mean "protocol"?)',
         "9:16: error: listeners.web.idle_timeout: must be 10s to 900s; got 5s",
         '10:7: error: listeners.web.cps: expected a whole number, for example cps = 0; got the string "many"',

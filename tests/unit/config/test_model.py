@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from nlbcore.address import Endpoint
-from nlbcore.config.model import Config, HealthCheck, Listener, Log, Node, Server
+from nlbcore.config.model import ClientAuth, Config, HealthCheck, Listener, Log, Node, Server, ServerGroup
 from nlbcore.config.values import default_control_socket, format_seconds
 
 LISTENER = {"bind": "127.0.0.1:443", "server_group": "app"}
@@ -34,7 +34,10 @@ def test_defaults_are_those_of_the_interface() -> None:
     assert config.node.name == socket.gethostname()
     assert (config.node.shutdown_delay, config.node.drain_timeout) == (0.0, 300.0)
     assert (config.node.workers, config.node.control_socket) == ("auto", default_control_socket())
+    assert (config.node.admin, config.node.pid_file, config.node.watch) == (None, None, False)
+    assert config.node.upgrade_timeout == 60.0
     assert (config.log.level, config.log.file, config.log.access) == ("info", "stderr", "stdout")
+    assert config.log.format == "text"
     one = listener()
     assert one.bind == (Endpoint("127.0.0.1", 443),)
     assert one.protocol == "TCPSSL"
@@ -46,10 +49,12 @@ def test_defaults_are_those_of_the_interface() -> None:
     assert (one.on_truncated, one.strict_sni, one.certificates) == ("close", False, ())
     auth = one.client_auth
     assert (auth.mode, auth.ca, auth.depth, auth.advertise_ca_names) == ("off", (), 3, True)
+    assert auth.on_revoked == "close"
     group = Config.model_validate({"server_groups": {"app": {"servers": [{"address": "10.0.0.1:80"}]}}}).server_groups[
         "app"
     ]
     assert (group.scheduler, group.connect_timeout) == ("wrr", 5.0)
+    assert (group.connection_drain, group.connection_drain_timeout) == (True, 300.0)
     check = group.health_check
     assert (check.enabled, check.type, check.interval, check.connect_timeout, check.port) == (True, "TCP", 5.0, 5.0, 0)
     assert (check.healthy_threshold, check.unhealthy_threshold) == (2, 2)
@@ -120,6 +125,17 @@ def test_ranges_of_health_checks(key: str, low: int, high: int) -> None:
         assert problem(HealthCheck, **{key: bad})["loc"] == (key,)
 
 
+@pytest.mark.parametrize(
+    ("model", "key", "low", "high"),
+    [(Node, "upgrade_timeout", 1, 600), (ServerGroup, "connection_drain_timeout", 0, 900)],
+)
+def test_ranges_of_ends(model: Any, key: str, low: int, high: int) -> None:
+    for good in (low, high):
+        assert getattr(model.model_validate({key: good}), key) == good
+    for bad in (low - 1, high + 1):
+        assert problem(model, **{key: bad})["loc"] == (key,)
+
+
 @pytest.mark.parametrize(("key", "value"), [("type", "HTTP"), ("type", "tcp"), ("enabled", 0), ("port", "80")])
 def test_health_checks_as_they_are_not(key: str, value: object) -> None:
     assert problem(HealthCheck, **{key: value})["loc"] == (key,)
@@ -153,6 +169,32 @@ def test_the_control_socket_is_relative_to_the_file() -> None:
     assert problem(Node, control_socket="")["loc"] == ("control_socket",)
 
 
+def test_the_admin_page_has_an_address() -> None:
+    assert Node.model_validate({"admin": "127.0.0.1:9180"}).admin == Endpoint("127.0.0.1", 9180)
+    assert Node.model_validate({"admin": "[::1]:9180"}).admin == Endpoint("::1", 9180)
+    for bad in ("unix:admin.sock", "systemd:admin", "127.0.0.1", "127.0.0.1:0", 9180, "", "localhost:9180"):
+        assert problem(Node, admin=bad)["loc"] == ("admin",)
+
+
+def test_the_pid_file_is_relative_to_the_file() -> None:
+    node = Node.model_validate({"pid_file": "nlb.pid"}, context={"base": Path("/run/nlb")})
+    assert node.pid_file == Path("/run/nlb/nlb.pid")
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "value"),
+    [
+        (Node, "watch", "yes"),
+        (Node, "pid_file", ""),
+        (Log, "format", "logfmt"),
+        (ClientAuth, "on_revoked", "refuse"),
+        (ServerGroup, "connection_drain", "300s"),
+    ],
+)
+def test_words_that_are_not_known(model: Any, key: str, value: object) -> None:
+    assert problem(model, **{key: value})["loc"][0] == key
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -175,12 +217,13 @@ def test_nothing_is_converted(key: str, value: object) -> None:
 
 
 def test_bind_takes_one_or_many() -> None:
+    assert listener(bind="systemd:web").bind == (Endpoint(systemd="web"),)
     assert listener(bind=["0.0.0.0:1", "[::]:1", "unix:run/x"]).bind == (
         Endpoint("0.0.0.0", 1),
         Endpoint("::", 1),
         Endpoint(path="/etc/nlb/run/x"),
     )
-    assert problem(Listener, **{**LISTENER, "bind": "systemd:web"})["type"] == "not_built"
+    assert "is a socket to listen on" in problem(Server, name="a", address="systemd:web")["msg"]
     assert "1 to 65535" in problem(Listener, **{**LISTENER, "bind": "127.0.0.1:0"})["msg"]
 
 
@@ -230,7 +273,6 @@ def test_revocation_lists() -> None:
 
 NOT_BUILT = [
     ((), "security_policies"),
-    (("node",), "admin"),
     (("node",), "user"),
     (("listeners", "web"), "proxy_protocol"),
     (("listeners", "web"), "proxy_protocol_tls"),
@@ -239,10 +281,7 @@ NOT_BUILT = [
     (("listeners", "web", "client_auth"), "strict"),
     (("listeners", "web", "client_auth"), "allow"),
     (("listeners", "web", "client_auth"), "deny"),
-    (("listeners", "web", "client_auth"), "on_revoked"),
     (("listeners", "web", "client_auth"), "on_expired"),
-    (("server_groups", "app"), "connection_drain"),
-    (("server_groups", "app"), "connection_drain_timeout"),
     (("server_groups", "app", "health_check"), "domain"),
     (("server_groups", "app", "health_check"), "url"),
     (("server_groups", "app", "health_check"), "method"),

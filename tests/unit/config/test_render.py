@@ -43,7 +43,7 @@ def test_the_sample_shows_every_option_with_its_default(tmp_path: Path) -> None:
     plain = loaded_config(tmp_path, text)
     for item in all_options(Config):
         assert f"\n{item.key} = " in everything
-    given = {"name", "alpn_policy", "control_socket"}
+    given = {"name", "alpn_policy", "control_socket", "admin", "pid_file"}
     listener, default = config.listeners["web"], plain.listeners["web"]
     auth = listener.client_auth.model_copy(update={"crl": ()})
     assert listener.model_copy(update={"alpn_policy": None, "client_auth": auth}) == default
@@ -76,7 +76,7 @@ def validate(document: Any) -> str:
 def test_the_schema_accepts_what_the_model_accepts() -> None:
     document = tomllib.loads(sample())
     assert validate(document) == ""
-    document["listeners"]["web"].update(bind="unix:x", idle_timeout=60, handshake_timeout="1.5s")
+    document["listeners"]["web"].update(bind=["unix:x", "systemd:x"], idle_timeout=60, handshake_timeout="1.5s")
     assert validate(document) == ""
 
 
@@ -103,13 +103,16 @@ def test_the_schema_refuses_what_the_model_refuses(key: str, value: object) -> N
     [
         (("node", "workers"), (1, 256, "auto"), (0, 257, "many", 1.5)),
         (("node", "control_socket"), ("run/nlb.sock",), ("", 1)),
+        (("listeners", "web", "bind"), ("systemd:web",), ("systemd:", "systemd:a:b")),
+        (("node", "admin"), ("127.0.0.1:9180", "[::1]:9180"), ("", "unix:x", 9180)),
+        (("log", "format"), ("text", "json"), ("xml",)),
         (("server_groups", "app", "health_check", "interval"), ("1s", 50), (0, 51, "x")),
         (("server_groups", "app", "health_check", "healthy_threshold"), (2, 10), (1, 11, "2")),
         (("server_groups", "app", "health_check", "port"), (0, 65535), (-1, 65536)),
         (("server_groups", "app", "health_check", "type"), ("TCP",), ("HTTP",)),
         (("server_groups", "app", "health_check", "url"), (), ("/",)),
     ],
-    ids=["workers", "control_socket", "interval", "threshold", "port", "type", "url"],
+    ids=["workers", "control_socket", "bind", "admin", "format", "interval", "threshold", "port", "type", "url"],
 )
 def test_the_schema_of_processes_and_health_checks(
     place: tuple[str, ...], good: tuple[object, ...], bad: tuple[object, ...]

@@ -7,15 +7,17 @@ import selectors
 import socket
 import struct
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Any, Self
 
 from nlbcore.control.protocol import ANSWER_LIMIT, Decoder, encode
 from nlbcore.control.server import ControlServer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from nlbcore.control.server import Answer
+    from nlbcore.control.server import Answer, Pending, Reply
 
 
 TICK = 0.05
@@ -29,20 +31,30 @@ class Loop:
         self.kin: set[int] = set()
         self.seen: list[tuple[str, dict[str, Any]]] = []
         self.turns = 0
+        self._work: deque[Callable[[], object]] = deque()
         self._answer = answer or (lambda verb, arguments: {"verb": verb, **arguments})
         self.server = ControlServer(path, self._note, lambda: self.kin, patience)
         self._selector = selectors.DefaultSelector()
         self.server.register(self._selector)
-        self._wake, self._stop = os.pipe()
-        self._selector.register(self._wake, selectors.EVENT_READ, self._on_stop)
+        self._wake, self._poke = os.pipe()
+        self._selector.register(self._wake, selectors.EVENT_READ, self._on_work)
         self._running = True
         self._thread = threading.Thread(target=self._run, name="control loop")
 
-    def _note(self, verb: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
+    def do(self, work: Callable[[], object]) -> None:
+        """Have it done in the loop, between two events."""
+        self._work.append(work)
+        os.write(self._poke, b"x")
+
+    def _note(self, verb: str, arguments: dict[str, Any]) -> dict[str, Any] | Reply | Pending | None:
         self.seen.append((verb, arguments))
         return self._answer(verb, arguments)
 
-    def _on_stop(self, mask: int) -> None:
+    def _on_work(self, mask: int) -> None:
+        os.read(self._wake, 1)
+        self._work.popleft()()
+
+    def _end(self) -> None:
         self._running = False
 
     def _run(self) -> None:
@@ -58,11 +70,11 @@ class Loop:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.write(self._stop, b"x")
+        self.do(self._end)
         self._thread.join(10)
         self._selector.close()
         os.close(self._wake)
-        os.close(self._stop)
+        os.close(self._poke)
 
 
 class Peer:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nlbcore.control.client import call, problems, stop, summary
-from nlbcore.control.protocol import ProtocolError, encode
+from nlbcore.control.client import KILLED_AT_ONCE, call, call_with_descriptors, kill, problems, stop, summary
+from nlbcore.control.protocol import ProtocolError, encode, success
+from nlbcore.control.server import Pending
 from nlbcore.errors import BusyError, DeniedError, NlbError, NotRunningError, RefusedError
+from tests.support.waiting import wait_until
 from tests.unit.control.running import Loop
 
 if TYPE_CHECKING:
@@ -139,6 +141,46 @@ def test_no_balancer(path: Path, listener: socket.socket, data: bytes, told: str
     assert caught.value.exit_code == 1
 
 
+def test_as_long_as_it_takes(path: Path) -> None:
+    pending = Pending()
+    with Loop(path, lambda verb, _: pending) as loop:
+        with pytest.raises(BusyError, match="does not answer in time"):
+            call(path, "reload", timeout=0.05)
+        wait_until(lambda: pending.gone, "the end of that one")
+        pending = Pending()
+        later = threading.Timer(0.1, lambda: loop.do(lambda: pending.resolve({"generation": 2})))
+        later.start()
+        assert call(path, "reload", timeout=None) == {"generation": 2}
+        later.join()
+
+
+@pytest.mark.parametrize("sent", [0, 1, 3])
+def test_descriptors_that_got_lost(path: Path, listener: socket.socket, sent: int) -> None:
+    """Those that have arrived are closed."""
+
+    def serve() -> None:
+        sock, _ = listener.accept()
+        with sock:
+            sock.recv(65536)
+            socket.send_fds(sock, [encode(success({}, 2))], [sock.fileno()] * sent)
+
+    server = threading.Thread(target=serve)
+    server.start()
+    with pytest.raises(ProtocolError, match=f"{sent} of 2 descriptors have arrived"):
+        call_with_descriptors(path, "conns")
+    server.join()
+
+
+def test_kill_asks_as_often_as_it_must(path: Path) -> None:
+    """However many there are, in requests that the balancer takes."""
+    everybody = [2**64 - 1 - number for number in range(2 * KILLED_AT_ONCE + 1)]
+    with Loop(path, lambda verb, arguments: {"killed": len(arguments["connections"])}) as loop:
+        assert kill(path, everybody) == len(everybody)
+        assert [verb for verb, _ in loop.seen] == ["kill"] * 3
+        assert [one for _, arguments in loop.seen for one in arguments["connections"]] == everybody
+        assert kill(path, []) == 0
+
+
 # -- stop -------------------------------------------------------------------------------------------------------------
 
 BALANCER = """
@@ -205,6 +247,8 @@ def status(**changes: object) -> dict[str, Any]:
     return {
         "state": "running",
         "generation": 1,
+        "reload": None,
+        "attendants": [{"name": "log_writer", "state": "running"}],
         "connections": 1,
         "listeners": [{}],
         "workers": [worker, {**worker, "slot": 1}],
@@ -235,6 +279,19 @@ def test_all_is_well() -> None:
         ({"workers": [{"slot": 0, "state": "running", "heartbeat_age_ms": 4200}]}, ["worker 0 has not moved for 4 s"]),
         ({"workers": [{"slot": 0, "state": "down"}]}, ["worker 0 is down", "no worker is running"]),
         ({"workers": []}, ["no worker is running"]),
+        (
+            {"workers": [{"slot": 0, "state": "running", "heartbeat_age_ms": 1}, {"slot": 1, "state": "retired"}]},
+            [],
+        ),
+        ({"reload": {"successful": True, "reason": ""}}, []),
+        (
+            {"generation": 4, "reload": {"successful": False, "reason": "2 errors in nlb.toml"}},
+            ["the last reload was refused, generation 4 stays in force: 2 errors in nlb.toml"],
+        ),
+        (
+            {"attendants": [{"name": "log_writer", "state": "silent"}, {"name": "prober", "state": "down"}]},
+            ["the log writer is silent", "the prober is down"],
+        ),
         (
             {"server_groups": [{"name": "app", "usable": 0, "fail_open": True}]},
             ["server group app has no usable server: new connections go to all of them"],

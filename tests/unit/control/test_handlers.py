@@ -1,49 +1,95 @@
-"""What `status` answers for a hand-made view: sums over all slots, verdicts in words, days left, fail-open."""
+"""What `status` answers for hand-made facts: sums over all slots, verdicts and orders in words, days left, fail-open."""
 
 from __future__ import annotations
 
 import ctypes
-import datetime
 import json
 import os
 import time
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nlbcore.config.model import Config
 from nlbcore.control import protocol
-from nlbcore.control.handlers import CertificateView, CrlView, View, WorkerView, by_verb, status
+from nlbcore.control.handlers import SILENT, by_verb, status
 from nlbcore.errors import NlbError
-from nlbcore.segment import REASONS, STATES, Segment
+from nlbcore.segment import HEARTS, ORDERS, REASONS, STATES, Segment
 from nlbcore.termination import Termination
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CONFIG = Config.model_validate(
-    {
-        "listeners": {
-            "web": {"bind": ["127.0.0.1:8443", "[::1]:8443"], "server_group": "app"},
-            "plain": {"bind": "unix:/run/plain.sock", "protocol": "TCP", "server_group": "other"},
+    Facts = dict[str, Any]
+
+LISTENERS = {"web": 3, "plain": 0}
+DAY = 86400
+
+
+def server(name: str, row: int, address: str, weight: int = 100) -> dict[str, Any]:
+    return {"name": name, "row": row, "address": address, "configured_weight": weight}
+
+
+@pytest.fixture
+def facts() -> dict[str, Any]:
+    """What the supervisor publishes; row 5 is of a listener that is being drained."""
+    listener = {"protocol": "TCPSSL", "client_auth": "required", "max_connections": 7}
+    group = {"scheduler": "rr", "health_check": True}
+    return {
+        "node": "nlb-1",
+        "version": "0.1.0",
+        "pid": 100,
+        "started": time.time() - 60,
+        "state": "running",
+        "generation": 4,
+        "generations": [3, 4],
+        "admin": None,
+        "control_socket": "/run/nlb/nlb.sock",
+        "names": {
+            "listeners": {"0": "plain", "3": "web", "5": "gone"},
+            "groups": {"0": "app", "1": "other"},
+            "servers": {"7": "a", "8": "10.0.0.2:80", "9": "out", "0": "a"},
         },
-        "server_groups": {
-            "app": {
-                "scheduler": "rr",
+        "listeners": [
+            {
+                **listener,
+                "name": "web",
+                "row": LISTENERS["web"],
+                "bind": ["127.0.0.1:8443", "[::1]:8443"],
+                "server_group": "app",
+            },
+            {
+                **listener,
+                "name": "plain",
+                "row": LISTENERS["plain"],
+                "bind": ["unix:/run/plain.sock"],
+                "protocol": "TCP",
+                "server_group": "other",
+                "client_auth": "off",
+            },
+        ],
+        "server_groups": [
+            {
+                **group,
+                "name": "app",
+                "row": 0,
                 "servers": [
-                    {"address": "10.0.0.1:80", "name": "a"},
-                    {"address": "10.0.0.2:80", "weight": 50},
-                    {"address": "10.0.0.3:80", "name": "out", "weight": 0},
+                    server("a", 7, "10.0.0.1:80"),
+                    server("10.0.0.2:80", 8, "10.0.0.2:80", 50),
+                    server("out", 9, "10.0.0.3:80", 0),
                 ],
             },
-            "other": {"health_check": {"enabled": False}, "servers": [{"address": "10.0.0.4:80", "name": "a"}]},
-        },
+            {**group, "name": "other", "row": 1, "health_check": False, "servers": [server("a", 0, "10.0.0.4:80")]},
+        ],
+        "certificates": [],
+        "crls": [],
+        "workers": [
+            {"slot": 0, "pid": 101, "state": "running", "restarts": 0, "since": 1_700_000_000},
+            {"slot": 2, "pid": 0, "state": "down", "restarts": 5, "since": 1_700_000_001},
+        ],
+        "attendants": [{"name": name, "pid": 99, "state": "running", "restarts": 1} for name in HEARTS],
+        "reload": None,
+        "reloads": {"successful": 2, "failed": 1},
     }
-)
-LISTENERS = {"web": 3, "plain": 0}
-SERVERS = {("app", "a"): 7, ("app", "10.0.0.2:80"): 8, ("app", "out"): 9, ("other", "a"): 0}
 
 
 @pytest.fixture(scope="module")
@@ -60,24 +106,8 @@ def segment(shared: Segment) -> Segment:
     for slot in range(shared.slots):
         block = shared.block(slot)
         ctypes.memset(ctypes.addressof(block), 0, ctypes.sizeof(block))
+    shared.use(shared.slots)
     return shared
-
-
-@pytest.fixture
-def view(segment: Segment) -> View:
-    return View(
-        node="nlb-1",
-        version="0.1.0",
-        pid=100,
-        generation=4,
-        started=time.time() - 60,
-        state="running",
-        config=CONFIG,
-        listeners=LISTENERS,
-        servers=SERVERS,
-        segment=segment,
-        workers=(WorkerView(0, 101, "running", 0, 1_700_000_000), WorkerView(2, 0, "down", 5, 1_700_000_001)),
-    )
 
 
 def verdict(segment: Segment, row: int, state: str, reason: str = "", since_ms: int = 0) -> None:
@@ -86,29 +116,26 @@ def verdict(segment: Segment, row: int, state: str, reason: str = "", since_ms: 
     segment.verdicts[row].since_ms = since_ms
 
 
-def group(view: View, name: str = "app") -> dict[str, Any]:
-    return next(one for one in status(view)["server_groups"] if one["name"] == name)
+def group(facts: Facts, segment: Segment, name: str = "app") -> dict[str, Any]:
+    return next(one for one in status(facts, segment)["server_groups"] if one["name"] == name)
 
 
-def test_a_new_balancer(view: View) -> None:
-    answer = status(view)
+def test_a_new_balancer(facts: Facts, segment: Segment) -> None:
+    answer = status(facts, segment)
     assert json.loads(json.dumps(answer)) == answer
     assert protocol.encode(protocol.success(answer))
     assert 60 <= answer["uptime_s"] < 65
-    assert {key: answer[key] for key in ("node", "version", "pid", "generation", "state", "connections")} == {
-        "node": "nlb-1",
-        "version": "0.1.0",
-        "pid": 100,
-        "generation": 4,
-        "state": "running",
-        "connections": 0,
-    }
+    same = ("node", "version", "pid", "generation", "generations", "state", "admin", "reload", "reloads")
+    assert {key: answer[key] for key in same} == {key: facts[key] for key in same}
+    assert answer["connections"] == 0
     assert answer["listeners"] == [
         {
             "name": "web",
             "bind": ["127.0.0.1:8443", "[::1]:8443"],
             "protocol": "TCPSSL",
             "server_group": "app",
+            "client_auth": "required",
+            "max_connections": 7,
             "connections": 0,
             "connections_total": 0,
             "received_bytes": 0,
@@ -116,12 +143,19 @@ def test_a_new_balancer(view: View) -> None:
             "handshakes": {},
             "terminations": {},
         },
-        {**answer["listeners"][1], "name": "plain", "bind": ["unix:/run/plain.sock"], "protocol": "TCP"},
+        {
+            **answer["listeners"][0],
+            "name": "plain",
+            "bind": ["unix:/run/plain.sock"],
+            "protocol": "TCP",
+            "server_group": "other",
+            "client_auth": "off",
+        },
     ]
     assert (answer["certificates"], answer["crls"]) == ([], [])
 
 
-def test_listeners_are_summed_over_all_slots(view: View, segment: Segment) -> None:
+def test_listeners_are_summed_over_all_slots(facts: Facts, segment: Segment) -> None:
     """Also over one that has no worker now: its counters are kept."""
     for slot in range(3):
         row = segment.block(slot).listeners[LISTENERS["web"]]
@@ -131,7 +165,7 @@ def test_listeners_are_summed_over_all_slots(view: View, segment: Segment) -> No
     segment.block(1).listeners[LISTENERS["web"]].terminations[Termination.UNKNOWN_CA] = 1
     segment.block(1).listeners[LISTENERS["web"]].handshakes[3][1] = 1
     segment.block(1).listeners[LISTENERS["plain"]].live = 4
-    answer = status(view)
+    answer = status(facts, segment)
     web, plain = answer["listeners"]
     assert (web["connections"], web["connections_total"]) == (3, 33)
     assert (web["received_bytes"], web["sent_bytes"]) == (3 * 2**40, 21)
@@ -139,16 +173,16 @@ def test_listeners_are_summed_over_all_slots(view: View, segment: Segment) -> No
     assert web["handshakes"] == {"TLSv1.2": {"full": 0, "resumed": 1}, "TLSv1.3": {"full": 15, "resumed": 3}}
     assert (plain["connections"], plain["connections_total"]) == (4, 0)
     assert answer["connections"] == 7
-    assert [worker["connections"] for worker in answer["workers"]] == [0, 2]
+    assert [worker["connections"] for worker in answer["workers"]] == [0, 2], "of their slots"
 
 
-def test_servers(view: View, segment: Segment) -> None:
+def test_servers(facts: Facts, segment: Segment) -> None:
     verdict(segment, 7, "Available", since_ms=1_700_000_000_000)
     verdict(segment, 8, "Unhealthy", "CONNECT_FAILED", 1_700_000_001_500)
     for slot in (0, 2):
         row = segment.block(slot).servers[8]
         row.connections, row.connect_failed, row.connect_timeout, row.live = 5, 2, 1, 3
-    answer = group(view)
+    answer = group(facts, segment)
     assert {key: answer[key] for key in ("scheduler", "health_check", "usable", "fail_open")} == {
         "scheduler": "rr",
         "health_check": True,
@@ -161,6 +195,8 @@ def test_servers(view: View, segment: Segment) -> None:
         "name": "10.0.0.2:80",
         "address": "10.0.0.2:80",
         "weight": 50,
+        "configured_weight": 50,
+        "admin": "ready",
         "state": "Unhealthy",
         "reason": "CONNECT_FAILED",
         "since": "2023-11-14T22:13:21Z",
@@ -178,44 +214,104 @@ def test_servers(view: View, segment: Segment) -> None:
         ("Initial", "Initial", 2, False),
         ("Unavailable", "Unavailable", 2, False),
         ("Available", "Unhealthy", 1, False),
-        ("Draining", "Available", 1, False),
         ("Unhealthy", "Unhealthy", 0, True),
     ],
 )
-def test_fail_open(view: View, segment: Segment, first: str, second: str, usable: int, fail_open: bool) -> None:
+def test_fail_open(facts: Facts, segment: Segment, first: str, second: str, usable: int, fail_open: bool) -> None:
     """A server of weight 0 does not count: it gets no new connections however well it is."""
     verdict(segment, 7, first)
     verdict(segment, 8, second)
     verdict(segment, 9, "Available")
-    answer = group(view)
+    answer = group(facts, segment)
     assert (answer["usable"], answer["fail_open"]) == (usable, fail_open)
 
 
-def test_a_group_without_a_server_that_is_wanted(view: View) -> None:
-    tables = CONFIG.model_dump(mode="json", exclude_defaults=True)
-    for server in tables["server_groups"]["app"]["servers"]:
-        server["weight"] = 0
-    answer = group(replace(view, config=Config.model_validate(tables)))
+def test_a_group_without_a_server_that_is_wanted(facts: Facts, segment: Segment) -> None:
+    for one in facts["server_groups"][0]["servers"]:
+        one["configured_weight"] = 0
+    answer = group(facts, segment)
     assert (answer["usable"], answer["fail_open"]) == (0, False)
 
 
-def test_numbers_of_the_prober_are_not_taken_on_trust(view: View, segment: Segment) -> None:
+def order(segment: Segment, row: int, state: str, weight: int | None = None) -> None:
+    segment.shared.orders[row].state = ORDERS.index(state)
+    segment.shared.orders[row].weight_and_one = 0 if weight is None else weight + 1
+
+
+def test_orders_of_the_operator(facts: Facts, segment: Segment) -> None:
+    """What is taken out is Draining, whatever the checks say, and its failure is no reason any more."""
+    verdict(segment, 7, "Unhealthy", "CONNECT_FAILED")
+    order(segment, 7, "maint")
+    order(segment, 8, "drain", 0)
+    order(segment, 9, "ready", 100)
+    answer = group(facts, segment)
+    keys = ("admin", "state", "reason", "weight", "configured_weight")
+    assert [tuple(one[key] for key in keys) for one in answer["servers"]] == [
+        ("maint", "Draining", "", 100, 100),
+        ("drain", "Draining", "", 0, 50),
+        ("ready", "Initial", "", 100, 0),
+    ]
+    assert (answer["usable"], answer["fail_open"]) == (1, False)
+    order(segment, 9, "drain", 100)
+    answer = group(facts, segment)
+    assert (answer["usable"], answer["fail_open"]) == (0, False), "nobody is wanted: that is no failure"
+    order(segment, 7, "ready")
+    answer = group(facts, segment)
+    assert (answer["usable"], answer["fail_open"]) == (0, True)
+    assert answer["servers"][0]["reason"] == "CONNECT_FAILED"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "usable", "fail_open"),
+    [
+        ("Available", "waits", 1, False),
+        ("Unhealthy", "waits", 0, True),
+        ("waits", "waits", 0, False),  # all are new: that is no failure
+    ],
+)
+def test_one_that_waits_is_not_usable(
+    facts: Facts, segment: Segment, first: str, second: str, usable: int, fail_open: bool
+) -> None:
+    """As the scheduler has it: a server that a reload has added is not, until it has been checked."""
+    for row, state in ((7, first), (8, second)):
+        verdict(segment, row, "Initial" if state == "waits" else state)
+        segment.verdicts[row].waits = state == "waits"
+    answer = group(facts, segment)
+    assert (answer["usable"], answer["fail_open"]) == (usable, fail_open)
+
+
+def test_only_slots_that_were_used_are_looked_at(facts: Facts) -> None:
+    """Reading an untouched block allocates its memory."""
+    segment = Segment.create()
+    try:
+        segment.use(1)
+        facts["workers"] = facts["workers"][:1]
+        before = os.fstat(segment.fd).st_blocks
+        status(facts, segment)
+        assert (os.fstat(segment.fd).st_blocks - before) * 512 < 1 << 20
+    finally:
+        os.close(segment.fd)
+
+
+def test_numbers_of_the_prober_are_not_taken_on_trust(facts: Facts, segment: Segment) -> None:
     segment.verdicts[7].state, segment.verdicts[7].reason = 200, 200
     segment.verdicts[7].since_ms = 2**64 - 1
     segment.verdicts[8].state, segment.verdicts[8].reason = STATES.index("Unhealthy"), 200
-    one, two, _ = group(view)["servers"]
+    one, two, _ = group(facts, segment)["servers"]
     assert (one["state"], one["reason"], one["since"]) == ("unknown (200)", "", "9999-12-31T23:59:59Z")
     assert two["reason"] == "unknown (200)"
 
 
-def test_workers(view: View, segment: Segment) -> None:
+def test_workers(facts: Facts, segment: Segment) -> None:
+    """Their connections are also those of a listener that a reload has taken out."""
     block = segment.block(0)
     block.heartbeat = time.monotonic_ns() // 1_000_000 - 250
     block.stall_us = 1234
     block.listeners[LISTENERS["web"]].live = 2
     block.listeners[LISTENERS["web"]].connections = 5
     block.listeners[LISTENERS["plain"]].connections = 1
-    one, two = status(view)["workers"]
+    block.listeners[5].live = 4
+    one, two = status(facts, segment)["workers"]
     assert 250 <= one.pop("heartbeat_age_ms") < 2000
     assert one == {
         "slot": 0,
@@ -223,34 +319,61 @@ def test_workers(view: View, segment: Segment) -> None:
         "state": "running",
         "restarts": 0,
         "since": "2023-11-14T22:13:20Z",
-        "connections": 2,
+        "connections": 6,
         "connections_total": 6,
         "longest_stall_ms": 1.234,
     }
     assert (two["slot"], two["state"], two["restarts"], two["heartbeat_age_ms"]) == (2, "down", 5, None)
 
 
-def test_certificates_and_revocation_lists(view: View) -> None:
-    now = datetime.datetime.now(datetime.UTC)
-    certificates = (
-        CertificateView("web", Path("/etc/a.crt"), ("a.example", "b.example"), now + datetime.timedelta(days=21)),
-        CertificateView("web", Path("/etc/b.crt"), (), now - datetime.timedelta(days=2)),
-    )
-    crls = (CrlView("web", "CN=Root", now + datetime.timedelta(hours=12)), CrlView("web", "CN=Other", None))
-    answer = status(replace(view, certificates=certificates, crls=crls))
-    first, second = answer["certificates"]
-    assert first == {
-        "listener": "web",
-        "path": "/etc/a.crt",
-        "names": ["a.example", "b.example"],
-        "not_after": f"{certificates[0].not_after:%Y-%m-%dT%H:%M:%SZ}",
+def test_attendants(facts: Facts, segment: Segment) -> None:
+    """One whose heart does not beat is silent; one that is not running is what it is."""
+    now = time.monotonic_ns() // 1_000_000
+    segment.shared.hearts[:] = [now, now - SILENT - 500, now - SILENT + 2000, now - SILENT - 500]
+    facts["attendants"][3]["state"] = "down"
+    found = {one["name"]: one["state"] for one in status(facts, segment)["attendants"]}
+    assert found == {"log_writer": "running", "prober": "silent", "admin": "running", "watcher": "down"}
+    assert status(facts, segment)["attendants"][0] == {
+        "name": "log_writer",
+        "pid": 99,
+        "state": "running",
+        "restarts": 1,
+    }
+
+
+def test_the_last_reload(facts: Facts, segment: Segment) -> None:
+    facts["reload"] = {
+        "time": 1_700_000_000.9,
+        "successful": False,
+        "generation": 4,
+        "trigger": "signal",
+        "changes": [],
+        "reason": "no",
+    }
+    assert status(facts, segment)["reload"] == {**facts["reload"], "time": "2023-11-14T22:13:20Z"}
+    assert facts["reload"]["time"] == 1_700_000_000.9, "the facts are everybody's"
+
+
+def test_certificates_and_revocation_lists(facts: Facts, segment: Segment) -> None:
+    now = 10 * DAY + int(time.time())
+    facts["certificates"] = [
+        {"listener": "web", "path": "/etc/a.crt", "names": ["a.example", "b.example"], "not_after": now + 11 * DAY},
+        {"listener": "web", "path": "/etc/b.crt", "names": [], "not_after": now - 12 * DAY},
+    ]
+    facts["crls"] = [
+        {"listener": "web", "issuer": "CN=Root", "next_update": now - 9.5 * DAY},
+        {"listener": "web", "issuer": "CN=Other", "next_update": None},
+        {"listener": "web", "issuer": "CN=Over", "next_update": time.time() - 1},
+    ]
+    answer = status(facts, segment)
+    assert answer["certificates"][0] == {
+        **facts["certificates"][0],
+        "not_after": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now + 11 * DAY)),
         "days_left": 21.0,
     }
-    assert second["days_left"] == -2.0
-    assert [one["days_left"] for one in answer["crls"]] == [0.5, None]
+    assert answer["certificates"][1]["days_left"] == -2.0
+    assert [one["days_left"] for one in answer["crls"]] == [0.5, None, -0.01], "below zero, however little"
     assert answer["crls"][1]["next_update"] is None
-    over = CrlView("web", "CN=Root", now - datetime.timedelta(seconds=1))
-    assert status(replace(view, crls=(over,)))["crls"][0]["days_left"] < 0, "however little"
     json.dumps(answer)
 
 

@@ -61,6 +61,7 @@ def test_the_frame() -> None:
     assert encode({"a": "é"}) == b'\x00\x00\x00\x0e{"a":"\\u00e9"}'
     assert protocol.request("status") == {"version": 1, "verb": "status", "arguments": {}}
     assert protocol.success({"a": 1}) == {"version": 1, "ok": True, "result": {"a": 1}}
+    assert protocol.success({"a": 1}, 2) == {"version": 1, "ok": True, "result": {"a": 1}, "descriptors": 2}
     assert protocol.failure(BusyError("no")) == {"version": 1, "ok": False, "error": "no", "exit_code": 75}
 
 
@@ -135,6 +136,14 @@ def test_an_answer_is_read() -> None:
 def test_no_answer(message: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError):
         protocol.read_answer(message)
+
+
+def test_the_number_of_descriptors() -> None:
+    assert protocol.descriptors(protocol.success({})) == 0
+    assert protocol.descriptors(protocol.success({}, 250)) == 250
+    for count in (-1, 251, "2", True, None):
+        with pytest.raises(ProtocolError):
+            protocol.descriptors({**protocol.success({}), "descriptors": count})
 
 
 def test_errors_have_exit_codes() -> None:

@@ -12,14 +12,16 @@ import sys
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nlbcore.control import server as module
+from nlbcore.control.client import call_with_descriptors
 from nlbcore.control.protocol import REQUEST_LIMIT, encode, request
-from nlbcore.control.server import CLIENTS, ControlServer
+from nlbcore.control.server import CLIENTS, HELD, PENDING, ControlServer, Pending, Reply
 from nlbcore.errors import EXIT_FAILED, EXIT_PERMISSION, BusyError, StartError
 from tests.support.waiting import stays, wait_until
 from tests.unit.control.running import TICK, Loop, Peer, frame
@@ -237,6 +239,148 @@ def test_no_descriptors_left(path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         stays(lambda: loop.turns < 20, "a loop that backs off", 0.25)
         broken.clear()
         assert peer.answer()
+
+
+# -- answers that come later, or with descriptors ---------------------------------------------------------------------
+
+
+class Desk:
+    """Answers `status` at once, `stop` never, `conns` with descriptors, and everything else when the test says so."""
+
+    def __init__(self) -> None:
+        self.pending: list[Pending] = []
+        self.fds: list[int] = []
+
+    def __call__(self, verb: str, arguments: dict[str, Any]) -> dict[str, Any] | Reply | Pending | None:
+        if verb == "status":
+            return arguments
+        if verb == "stop":
+            return None
+        if verb == "conns":
+            self.fds = [memfd(b"one"), memfd(b"two")]
+            return Reply(arguments, self.fds)
+        self.pending.append(Pending())
+        return self.pending[-1]
+
+
+def memfd(text: bytes) -> int:
+    fd = os.memfd_create("test")
+    os.write(fd, text)
+    return fd
+
+
+def ask(path: Path, verb: str) -> Peer:
+    return Peer(path).send(encode(request(verb)))
+
+
+def test_an_answer_that_comes_later(path: Path) -> None:
+    """It has no deadline, the others are served meanwhile, and only the first answer counts."""
+    desk = Desk()
+    with Loop(path, desk, patience=0.05) as loop, ask(path, "reload") as peer:
+        wait_until(lambda: desk.pending, "the request")
+        stays(lambda: not desk.pending[0].gone, "a client that waits", 0.2)
+        with Peer(path) as other:
+            assert other.ask("status")
+        loop.do(lambda: desk.pending[0].resolve({"generation": 2}))
+        loop.do(lambda: desk.pending[0].fail(BusyError("too late")))
+        loop.do(lambda: desk.pending[0].resolve({}, [memfd(b"closed")]))
+        assert peer.answer() == {"version": 1, "ok": True, "result": {"generation": 2}}
+
+
+def test_a_later_answer_that_is_there_already_and_one_that_says_no(path: Path) -> None:
+    made = [Pending(), Pending(), Pending()]
+    made[0].resolve({"a": 1})
+    made[1].fail(BusyError("not now"))
+    made[2].resolve({"a": float("nan")}, [memfd(b"closed")])
+    with Loop(path, lambda verb, _: made.pop(0)), Peer(path) as peer:
+        assert peer.ask("reload") == {"version": 1, "ok": True, "result": {"a": 1}}
+        assert peer.ask("reload") == {"version": 1, "ok": False, "error": "not now", "exit_code": 75}
+        answer = peer.ask("reload")
+        assert answer
+        assert answer["error"].startswith("reload: internal error: ")
+
+
+@pytest.mark.parametrize("manner", ["goes", "talks", "is ended"])
+def test_a_client_that_does_not_wait_for_its_answer(path: Path, manner: str) -> None:
+    """The answer may be given all the same, and its descriptors do not stay open."""
+    desk = Desk()
+    with Loop(path, desk) as loop, ask(path, "reload") as peer:
+        wait_until(lambda: desk.pending, "the request")
+        if manner == "is ended":
+            loop.do(loop.server.close)
+            assert peer.answer() is None
+        elif manner == "talks":
+            assert peer.send(encode(request("status"))).answer() is None
+        else:
+            peer.sock.close()
+        wait_until(lambda: desk.pending[0].gone, "the server to notice")
+        assert not loop.server._clients
+        loop.do(lambda: desk.pending[0].resolve({}, [memfd(b"closed")]))
+
+
+def test_descriptors(path: Path) -> None:
+    """They arrive open, not to be inherited, and the server keeps none; a client that wants none gets the answer."""
+    desk = Desk()
+    with Loop(path, desk):
+        result, fds = call_with_descriptors(path, "conns", {"text": "x" * 50_000})
+        assert len(result["text"]) == 50_000
+        assert [os.pread(fd, 9, 0) for fd in fds] == [b"one", b"two"]
+        assert not any(os.get_inheritable(fd) for fd in fds)
+        for fd in fds:
+            os.close(fd)
+        with Peer(path) as peer:
+            for _ in range(3):
+                assert peer.ask("conns") == {"version": 1, "ok": True, "result": {}, "descriptors": 2}
+            assert peer.ask("status")
+
+
+def test_descriptors_that_are_not_sent_are_closed(path: Path) -> None:
+    """Too many of them, and a client that goes while they wait; the check after each test finds what stays open."""
+    pending = Pending()
+    answers: list[Any] = [Reply({}, [memfd(b"") for _ in range(251)]), pending]
+    with Loop(path, lambda verb, _: answers.pop(0)) as loop, Peer(path) as peer:
+        answer = peer.ask("conns")
+        assert answer
+        assert "251 descriptors are too many" in answer["error"]
+        peer.send(encode(request("conns")))
+        wait_until(lambda: not answers, "the request")
+
+        def resolve_and_close() -> None:
+            """In one turn: not a byte of the answer is sent."""
+            pending.resolve({}, [memfd(b"closed")])
+            loop.server.close()
+
+        loop.do(resolve_and_close)
+        assert peer.answer() is None
+
+
+def test_who_waits_does_not_lock_out_who_asks(path: Path) -> None:
+    desk = Desk()
+    with Loop(path, desk) as loop:
+        waiting = [ask(path, "reload") for _ in range(PENDING)]
+        wait_until(lambda: len(desk.pending) == PENDING, "all requests")
+        with Peer(path) as one_more:
+            answer = one_more.ask("reload")
+            assert answer
+            assert (answer["exit_code"], answer["error"]) == (
+                75,
+                "8 commands wait for the balancer's answer already; try again",
+            )
+        stopping: list[Peer] = []
+        for _ in range(2 * CLIENTS):
+            stopping.append(ask(path, "stop"))
+            wait_until(lambda: loop.seen.count(("stop", {})) == len(stopping), "it is carried out")
+        assert [peer.answer() for peer in stopping[:-HELD]] == [None] * (2 * CLIENTS - HELD), "the others wait on"
+        with Peer(path) as other:
+            assert other.ask("status")
+        wait_until(lambda: len(loop.server._clients) == PENDING + HELD, "those who wait")
+        for one in desk.pending:
+            loop.do(partial(one.resolve, {}))
+        assert all(peer.answer() for peer in waiting)
+        with ask(path, "reload"):
+            wait_until(lambda: len(desk.pending) == PENDING + 1, "a place")
+        for peer in (*waiting, *stopping):
+            peer.sock.close()
 
 
 # -- who is answered --------------------------------------------------------------------------------------------------

@@ -6,8 +6,9 @@ import errno
 import json
 import os
 import re
+import select
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from hypothesis import given
@@ -129,3 +130,136 @@ def test_short_writes_are_continued(monkeypatch: pytest.MonkeyPatch) -> None:
     assert write_all(9, b"12345678")
     assert bytes(out) == b"12345678"
     assert not write_all(9, b"9")
+
+
+def as_json(fd: int) -> list[dict[str, object]]:
+    return [json.loads(line) for line in written(fd).splitlines()]
+
+
+def test_json(pipe: tuple[int, int]) -> None:
+    log = EventLog(pipe[1], "info", "json")
+    log.event("warning", "ready", generation=1, share=0.5, bad=float("nan"), ok=True, none=None, name="a b", path="x")
+    log.event("debug", "left_out")
+    (found,) = as_json(pipe[0])
+    assert re.fullmatch(STAMP, str(found.pop("time")))
+    assert list(found.items()) == [
+        ("level", "warning"),
+        ("event", "ready"),
+        ("generation", 1),
+        ("share", 0.5),
+        ("bad", "nan"),
+        ("ok", True),
+        ("none", None),
+        ("name", "a b"),
+        ("path", "x"),
+    ]
+
+
+def test_json_of_text(pipe: tuple[int, int]) -> None:
+    """What workers write; a field cannot take the place of time, level or event."""
+    log = EventLog(pipe[1], "info", "json")
+    log.line(
+        0, 30, r'accept_failed error="too \"many\" open files" worker=3 code=-07 word=x time=1 level=debug event=y'
+    )
+    log.line(1.5, 40, "alone")
+    for text in ("two  spaces=1", "a b", 'a b="x', "a\nb=1", "\x7f\udcff", ""):
+        log.line(0, 20, text)
+    first, second, *strange = as_json(pipe[0])
+    assert first == {
+        "time": "1970-01-01T00:00:00.000Z",
+        "level": "warning",
+        "event": "accept_failed",
+        "error": 'too "many" open files',
+        "worker": 3,
+        "code": "-07",
+        "word": "x",
+        "time_": 1,
+        "level_": "debug",
+        "event_": "y",
+    }
+    assert second == {"time": "1970-01-01T00:00:01.500Z", "level": "error", "event": "alone"}
+    assert [one["event"] for one in strange] == ["two  spaces=1", "a b", 'a b="x', "a\nb=1", "\x7f\\udcff", ""]
+    assert all(len(one) == 3 for one in strange)
+
+
+@given(st.text(), st.text())
+def test_any_text_is_one_line_of_json(value: str, text: str) -> None:
+    source, target = os.pipe()
+    try:
+        log = EventLog(target, "debug", "json")
+        log.event("error", "event", key=value, last=1)
+        log.line(0, 20, text)
+        lines = os.read(source, 1 << 16).splitlines()
+    finally:
+        os.close(source)
+        os.close(target)
+    assert all(line.decode("ascii").isprintable() for line in lines)
+    first, second = map(json.loads, lines)
+    assert first["key"] == value.encode(errors="backslashreplace").decode()
+    assert first["last"] == 1
+    assert set(second) >= {"time", "level", "event"}
+
+
+def test_text_of_a_worker_begins_no_line(pipe: tuple[int, int]) -> None:
+    EventLog(pipe[1], "info").line(0, 20, "event\n1970 info forged \x1b[2J")
+    assert written(pipe[0]) == "1970-01-01T00:00:00.000Z info event\\n1970 info forged \\x1b[2J\n"
+
+
+def test_the_level_can_be_changed(pipe: tuple[int, int]) -> None:
+    log = EventLog(pipe[1], "error")
+    log.event("info", "one")
+    log.set_level("debug")
+    assert log.level == "debug"
+    log.event("debug", "two")
+    log.set_level("warning")
+    log.event("info", "three")
+    assert [line.split()[2] for line in written(pipe[0]).splitlines()] == ["two"]
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("size", [10, 4 * select.PIPE_BUF], ids=["short", "long"])
+def test_a_stuck_reader_is_not_waited_for(pipe: tuple[int, int], form: Literal["text", "json"], size: int) -> None:
+    """Lines are dropped and counted; when somebody reads again he is told how many, and every line is whole."""
+    log = EventLog(pipe[1], "error", form)
+    for number in range(10_000):
+        log.event("error", f"event-{number}", text="x" * size)
+        if log.dropped == 5:
+            break
+    assert log.dropped == 5
+    before = os.read(pipe[0], 1 << 20).decode().splitlines()
+    log.event("error", "again")
+    log.event("error", "and_again")
+    log.event("info", "not_asked_for")
+    after = written(pipe[0]).splitlines()
+    if size > select.PIPE_BUF:
+        assert after.pop(0) == "", "the line that was cut is ended"
+    assert [("log_lines_dropped" in line, "again" in line) for line in after] == [
+        (True, False),
+        (False, True),
+        (False, True),
+    ]
+    assert "count=5" in after[0] or json.loads(after[0])["count"] == 5
+    assert len(before) >= number - 5
+    assert log.dropped == 5
+
+
+def test_a_full_disk_is_counted() -> None:
+    fd = os.open("/dev/full", os.O_WRONLY)
+    try:
+        log = EventLog(fd, "info")
+        log.event("info", "one")
+        log.event("info", "two")
+        assert log.dropped == 2
+    finally:
+        os.close(fd)
+    source, log.fd = os.pipe()
+    try:
+        log.event("info", "three")
+        assert [line.split(" ", 2)[2] for line in written(source).splitlines()] == [
+            "log_lines_dropped count=2",
+            "three",
+        ]
+    finally:
+        os.close(source)
+        os.close(log.fd)

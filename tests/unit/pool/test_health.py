@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,21 @@ from hypothesis import strategies as st
 from nlbcore.address import Endpoint
 from nlbcore.config.model import Config
 from nlbcore.pool.health import Check, Judge, Usable, checks, from_json, to_json
-from nlbcore.segment import AVAILABLE, DRAINING, INITIAL, REASONS, STATES, UNAVAILABLE, UNHEALTHY
+from nlbcore.segment import (
+    AVAILABLE,
+    DRAIN,
+    INITIAL,
+    MAINT,
+    READY,
+    REASONS,
+    STATES,
+    UNAVAILABLE,
+    UNHEALTHY,
+    Segment,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CHECK = Check(
     row=3,
@@ -161,41 +176,114 @@ def test_json_keeps_everything(address: str) -> None:
     assert from_json(to_json([check]).encode()) == [check]
 
 
-def test_a_group_fails_open_with_its_last_usable_server_and_recovers_with_the_first() -> None:
-    one, two = CHECK, replace(CHECK, server="b")
-    usable = Usable([(one, INITIAL), (two, AVAILABLE)])
-    assert usable.change(one, INITIAL, UNHEALTHY) is None
-    assert usable.change(two, AVAILABLE, UNHEALTHY) is True
-    assert usable.change(one, UNHEALTHY, AVAILABLE) is False
-    assert usable.change(two, UNHEALTHY, AVAILABLE) is None
+def test_the_same_check() -> None:
+    assert CHECK.is_same(replace(CHECK, weight=0))
+    for other in (
+        replace(CHECK, interval=6.0),
+        replace(CHECK, address=Endpoint.parse("127.0.0.1:81")),
+        replace(CHECK, enabled=False),
+        replace(CHECK, row=4),
+    ):
+        assert not CHECK.is_same(other)
 
 
-def test_servers_without_weight_and_of_other_groups_do_not_count() -> None:
-    one, idle, other = CHECK, replace(CHECK, server="idle", weight=0), replace(CHECK, group="other")
-    usable = Usable([(one, AVAILABLE), (idle, AVAILABLE), (other, AVAILABLE)])
-    assert usable.change(idle, AVAILABLE, UNHEALTHY) is None
-    assert usable.change(one, AVAILABLE, UNHEALTHY) is True
-    assert usable.change(idle, UNHEALTHY, AVAILABLE) is None
-    assert usable.change(other, AVAILABLE, UNHEALTHY) is True
+class Servers:
+    """Four servers of one group, of weights 0 to 3, with verdicts and orders in a segment."""
+
+    def __init__(self) -> None:
+        self.segment = Segment.create(1)
+        self.checks = [replace(CHECK, row=number, server=str(number), weight=number) for number in range(4)]
+        self.usable = Usable(self.segment, self.checks)
+
+    def set(
+        self, number: int, state: int | None = None, *, waits: int = 0, order: int = READY, weight: int = 0
+    ) -> None:
+        """`weight` is one more than that of the order."""
+        verdict, ordered = self.segment.verdicts[number], self.segment.shared.orders[number]
+        if state is not None:
+            verdict.state, verdict.waits = state, waits
+        ordered.state, ordered.weight_and_one = order, weight
+        self.usable.update(self.checks[number])
+
+    def fails_open(self) -> bool:
+        """The same for who has looked all the time and who looks now."""
+        answer = self.usable.fails_open("app")
+        assert answer == Usable(self.segment, self.checks).fails_open("app")
+        assert self.usable.failing_open == ({"app"} if answer else set())
+        return answer
 
 
-@pytest.mark.parametrize(("state", "counts"), list(enumerate([True, True, False, True, False])))
-def test_usable_states(state: int, counts: bool) -> None:
-    """As the schedulers see it."""
-    usable = Usable([(CHECK, state)])
-    assert usable.change(CHECK, state, AVAILABLE) is (None if counts else False)
+@pytest.fixture
+def servers() -> Iterator[Servers]:
+    made = Servers()
+    yield made
+    os.close(made.segment.fd)
+    del made.segment, made.usable
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), max_size=50))
-def test_fail_open_against_a_count(moves: list[tuple[int, int]]) -> None:
-    """After any history, the last answer that is not None says whether all are Unhealthy."""
-    servers = [replace(CHECK, server=str(number), weight=number) for number in range(4)]
-    now = [INITIAL] * 4
-    usable = Usable(zip(servers, now, strict=True))
-    fails_open = False
-    for number, state in moves:
-        answer = usable.change(servers[number], now[number], state)
-        now[number] = state
-        assert answer in (None, not fails_open)
-        fails_open = fails_open if answer is None else answer
-        assert fails_open == all(one in (UNHEALTHY, DRAINING) for one in now[1:])
+def test_a_group_fails_open_with_its_last_usable_server_and_recovers_with_the_first(servers: Servers) -> None:
+    found = []
+    for number, state in ((1, UNHEALTHY), (2, UNHEALTHY), (3, UNHEALTHY), (2, AVAILABLE), (1, AVAILABLE)):
+        servers.set(number, state)
+        found.append(servers.fails_open())
+    assert found == [False, False, True, False, False]
+    assert not servers.usable.fails_open("other")
+
+
+@pytest.mark.parametrize(("state", "usable"), list(enumerate([True, True, False, True, True])))
+def test_usable_states(servers: Servers, state: int, usable: bool) -> None:
+    for number in (1, 2, 3):
+        servers.set(number, UNHEALTHY)
+    servers.set(1, state)
+    assert servers.fails_open() == (not usable)
+
+
+def test_who_is_not_in_service_does_not_count(servers: Servers) -> None:
+    """Without weight, by the file or by order, or ordered out."""
+    servers.set(1, UNHEALTHY)
+    servers.set(2, UNHEALTHY)
+    assert not servers.fails_open(), "the third is good"
+    for out in ({"order": DRAIN}, {"order": MAINT}, {"weight": 1}):
+        servers.set(3, **out)
+        assert servers.fails_open()
+        servers.set(3)
+        assert not servers.fails_open()
+    servers.set(3, order=MAINT)
+    servers.set(0, weight=11)
+    assert not servers.fails_open(), "the one without weight has been given one"
+    servers.set(0, order=DRAIN, weight=11)
+    servers.set(1, order=DRAIN)
+    servers.set(2, weight=1)
+    assert not servers.fails_open(), "there is nobody to whom connections could go"
+
+
+def test_who_waits_for_the_first_verdict_is_not_usable_and_not_bad_either(servers: Servers) -> None:
+    for number in (1, 2, 3):
+        servers.set(number, INITIAL, waits=1)
+    assert not servers.fails_open()
+    servers.set(1, UNHEALTHY)
+    assert servers.fails_open()
+    servers.set(2, INITIAL)
+    assert not servers.fails_open()
+    servers.set(2, AVAILABLE, waits=1)
+    assert not servers.fails_open(), "only Initial waits"
+
+
+MOVES = st.tuples(st.integers(0, 3), st.integers(0, 4), st.booleans(), st.integers(0, 2), st.integers(0, 3))
+
+
+@given(st.lists(MOVES, max_size=30))
+def test_fail_open_against_a_count(moves: list[tuple[int, int, bool, int, int]]) -> None:
+    """After any history."""
+    servers = Servers()
+    asked: dict[int, bool] = dict.fromkeys((1, 2, 3), True)
+    bad: dict[int, bool] = {}
+    good: dict[int, bool] = dict.fromkeys(range(4), True)
+    for number, state, waits, order, weight in moves:
+        servers.set(number, state, waits=waits, order=order, weight=weight)
+        asked[number] = order == READY and (weight - 1 if weight else number) > 0
+        bad[number] = state == UNHEALTHY
+        good[number] = state != UNHEALTHY and not (state == INITIAL and waits)
+        usable = [one for one, yes in asked.items() if yes and good[one]]
+        assert servers.fails_open() == (not usable and any(yes and bad.get(one, False) for one, yes in asked.items()))
+    os.close(servers.segment.fd)

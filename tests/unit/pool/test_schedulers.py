@@ -1,4 +1,7 @@
-"""Choosing a server: the order and the shares of both schedulers, who is never chosen, and addresses the kernel takes."""
+"""Choosing a server: the order and the shares of both schedulers, who is never chosen, and addresses the kernel takes.
+
+Who is never chosen: by the verdicts of the prober, and by the orders of the operator.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlbcore.pool.schedulers import Group, route_address
-from nlbcore.segment import AVAILABLE, DRAINING, INITIAL, STATES, UNAVAILABLE, UNHEALTHY
+from nlbcore.segment import AVAILABLE, DRAIN, INITIAL, MAINT, ORDERS, READY, STATES, UNAVAILABLE, UNHEALTHY
 from tests.engine.running import SHARED, alone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 LOCAL: Any = ("127.0.0.1", 80)
 WEIGHTS = st.lists(st.integers(0, 100), min_size=1, max_size=12)
@@ -110,19 +113,35 @@ def test_more_tried_than_a_connection_ever_tries() -> None:
         one.choose(range(65))
 
 
-# -- verdicts of the prober --------------------------------------------------------------------------------------------
+# -- verdicts of the prober, orders of the operator --------------------------------------------------------------------
 
 
-@pytest.fixture
-def judge() -> Iterator[Callable[..., None]]:
-    """`judge(STATE, STATE, ...)`: the verdicts on rows 0, 1, ..."""
+WAITS = len(STATES)
+"""A verdict: Initial, of one that a reload has added."""
+VERDICTS = (INITIAL, WAITS, AVAILABLE, UNHEALTHY, UNAVAILABLE)
+TRIED = ((), (0,), (1,), (2,), (0, 1), (1, 2), (0, 2))
+
+
+def judge(*verdicts: int) -> None:
+    """The verdicts on rows 0, 1, ..."""
+    for row, state in enumerate(verdicts):
+        SHARED.verdicts[row].state = INITIAL if state == WAITS else state
+        SHARED.verdicts[row].waits = state == WAITS
+
+
+def order(*states: int, weights: Sequence[int | None] = ()) -> None:
+    """What the operator wants of rows 0, 1, ..."""
+    for row, state in enumerate(states):
+        SHARED.orders[row].state = state
+    for row, weight in enumerate(weights):
+        SHARED.orders[row].weight_and_one = 0 if weight is None else weight + 1
+
+
+@pytest.fixture(autouse=True)
+def nothing_known() -> Iterator[None]:
+    """Of any server, before and after each test."""
     alone()
-
-    def say(*states: int) -> None:
-        for row, state in enumerate(states):
-            SHARED.verdicts[row].state = state
-
-    yield say
+    yield
     alone()
 
 
@@ -132,47 +151,87 @@ def all_chosen(one: Group) -> set[int | None]:
 
 
 @pytest.mark.parametrize("scheduler", ["wrr", "rr"])
-def test_every_mixture_of_verdicts(judge: Callable[..., None], scheduler: Literal["wrr", "rr"]) -> None:
-    """A server that is being taken out gets nothing; an unhealthy one only where nobody is usable (fail-open)."""
-    for states in product(range(len(STATES)), repeat=3):
-        judge(*states)
-        usable = {row for row, state in enumerate(states) if state in (INITIAL, AVAILABLE, UNAVAILABLE)}
-        unhealthy = {row for row, state in enumerate(states) if state == UNHEALTHY}
-        assert {
-            group([5, 1, 1], scheduler).choose(tried) for tried in ((), (0,), (1,), (2,), (0, 1), (1, 2), (0, 2))
-        } - {None} == (usable or unhealthy), [STATES[state] for state in states]
+@pytest.mark.parametrize("away", [DRAIN, MAINT], ids=["drain", "maint"])
+def test_every_mixture(scheduler: Literal["wrr", "rr"], away: int) -> None:
+    """One that is taken out gets nothing; one that is unhealthy, or waits to be checked, only where nobody is usable."""
+    for mixture in product(product(VERDICTS, (READY, away)), repeat=3):
+        verdicts, orders = zip(*mixture, strict=True)
+        judge(*verdicts)
+        order(*orders)
+        wanted = {row for row, state in enumerate(orders) if state == READY}
+        usable = {row for row in wanted if verdicts[row] in (INITIAL, AVAILABLE, UNAVAILABLE)}
+        found = {group([5, 1, 1], scheduler).choose(tried) for tried in TRIED} - {None}
+        assert found == (usable or wanted), (verdicts, orders)
 
 
-def test_shares_among_those_left(judge: Callable[..., None]) -> None:
+def test_shares_among_those_left() -> None:
     """In proportion to their weights; and the way back is no burst."""
     one = group([2, 1, 1])
     judge(AVAILABLE, UNHEALTHY, AVAILABLE)
     assert Counter(one.choose() for _ in range(30)) == {0: 20, 2: 10}
     judge(AVAILABLE, AVAILABLE, AVAILABLE)
     assert Counter(one.choose() for _ in range(40)) == {0: 20, 1: 10, 2: 10}
+    order(READY, MAINT)
+    assert Counter(one.choose() for _ in range(30)) == {0: 20, 2: 10}
+    order(READY, READY)
+    assert Counter(one.choose() for _ in range(40)) == {0: 20, 1: 10, 2: 10}
 
 
-def test_fail_open_keeps_the_weights(judge: Callable[..., None]) -> None:
-    judge(UNHEALTHY, UNHEALTHY, DRAINING, UNHEALTHY)
+def test_fail_open_keeps_the_weights() -> None:
+    judge(UNHEALTHY, WAITS, AVAILABLE, UNHEALTHY)
+    order(READY, READY, DRAIN, READY)
     one = group([2, 1, 5, 0])
     assert Counter(one.choose() for _ in range(30)) == {0: 20, 1: 10}
 
 
-@pytest.mark.parametrize("state", range(len(STATES)), ids=STATES)
-def test_weight_zero_gets_nothing_whatever_its_verdict(judge: Callable[..., None], state: int) -> None:
+@pytest.mark.parametrize("verdict", VERDICTS)
+@pytest.mark.parametrize("by_order", [False, True], ids=["configured", "ordered"])
+def test_weight_zero_gets_nothing_whatever_its_verdict(verdict: int, by_order: bool) -> None:
     """Nor is it the usable server that keeps the others from being tried."""
-    judge(state, UNHEALTHY)
-    assert all_chosen(group([0, 1])) == {1}
-    judge(state, DRAINING)
-    assert all_chosen(group([0, 1])) == {None}
+    judge(verdict, UNHEALTHY)
+    order(weights=[0 if by_order else None])
+    weights = [1 if by_order else 0, 1]
+    assert all_chosen(group(weights)) == all_chosen(group(weights, "rr")) == {1}
+    order(READY, DRAIN)
+    assert all_chosen(group(weights)) == {None}
 
 
-def test_all_are_being_taken_out(judge: Callable[..., None]) -> None:
-    judge(DRAINING, DRAINING)
+@pytest.mark.parametrize("away", [DRAIN, MAINT], ids=["drain", "maint"])
+def test_all_are_taken_out(away: int) -> None:
+    """That is no failure which one could be open in: nobody is asked."""
+    judge(UNHEALTHY, AVAILABLE)
+    order(away, away)
     assert all_chosen(group([1, 1])) == {None}
 
 
-def test_the_healthy_ones_have_all_been_tried(judge: Callable[..., None]) -> None:
+def test_the_operator_s_weights() -> None:
+    """They count instead of those of the file, 0 and 100 too; for round robin 0 is the one that counts."""
+    one, equal = group([1, 1, 0]), group([1, 1, 0], "rr")
+    order(weights=[3, None, 100])
+    assert Counter(one.choose() for _ in range(104)) == {0: 3, 1: 1, 2: 100}
+    assert [equal.choose() for _ in range(6)] == [0, 1, 2] * 2
+    order(weights=[0, 0, 1])
+    assert all_chosen(one) == all_chosen(equal) == {2}
+    order(weights=[None, None, None])
+    assert Counter(one.choose() for _ in range(10)) == {0: 5, 1: 5}
+
+
+def test_one_that_waits_gets_its_first_connection_with_its_first_verdict() -> None:
+    """Added by a reload: not before it is known to answer, unless it is alone."""
+    one = group([1, 1])
+    judge(AVAILABLE, WAITS)
+    assert all_chosen(one) == {0}
+    assert all_chosen(group([0, 1])) == {1}, "alone"
+    assert one.choose([0]) is None, "no second try either"
+    judge(AVAILABLE, UNAVAILABLE)
+    assert all_chosen(one) == {0, 1}, "its group is not checked"
+    SHARED.verdicts[1].waits = 1
+    for state, expected in ((AVAILABLE, {0, 1}), (UNHEALTHY, {0}), (INITIAL, {0})):
+        SHARED.verdicts[1].state = state
+        assert all_chosen(one) == expected
+
+
+def test_the_healthy_ones_have_all_been_tried() -> None:
     """One that is known not to answer is no second try."""
     one = group([1, 1, 1])
     judge(AVAILABLE, UNHEALTHY, AVAILABLE)
@@ -182,11 +241,14 @@ def test_the_healthy_ones_have_all_been_tried(judge: Callable[..., None]) -> Non
     assert one.choose([0, 2]) == 1, "fail-open"
 
 
-def test_a_verdict_counts_from_the_next_choice_on(judge: Callable[..., None]) -> None:
+def test_a_verdict_or_an_order_counts_from_the_next_choice_on() -> None:
     one = group([1, 1])
-    for state, expected in ((UNHEALTHY, {1}), (AVAILABLE, {0, 1}), (DRAINING, {1}), (UNAVAILABLE, {0, 1})):
+    for state, expected in ((UNHEALTHY, {1}), (AVAILABLE, {0, 1}), (WAITS, {1}), (UNAVAILABLE, {0, 1})):
         judge(state)
         assert all_chosen(one) == expected
+    for number in range(len(ORDERS)):
+        order(number)
+        assert all_chosen(one) == ({0, 1} if number == READY else {1})
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The channel: messages whole and in order, with a descriptor or without, and its end is seen."""
+"""The channel: messages whole and in order, with descriptors or without, and its end is seen."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 
-from nlbcore.process.channel import Answer, Channel, ChannelError, Message, Order
+from nlbcore.process.channel import ANY, DESCRIPTORS, Answer, Channel, ChannelError, Message, Order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ def ends() -> Iterator[tuple[Channel, Channel]]:
 def test_both_directions_in_order(ends: tuple[Channel, Channel]) -> None:
     for here, there, commands in ((*ends, Order), (*ends[::-1], Answer)):
         messages = [
-            Message(command, number, f"r{number}", slot=255 - number)
+            Message(command, number, f"r{number}", slot=255 - number, count=2**63 - 1 - number)
             for number, command in enumerate(get_args(commands))
         ]
         for message in messages:
@@ -42,33 +42,58 @@ def test_neither_end_is_inherited_or_waits(ends: tuple[Channel, Channel]) -> Non
         assert not os.get_blocking(end.fileno())
 
 
-def test_a_descriptor_goes_with_its_message(ends: tuple[Channel, Channel]) -> None:
-    first, second = os.memfd_create("first"), os.memfd_create("second")
-    os.write(first, b"one")
-    os.write(second, b"two")
-    assert ends[0].send(Message("PREPARE", 1, fd=first))
-    assert ends[0].send(Message("COMMIT", 1))
-    assert ends[0].send(Message("PREPARE", 2, fd=second))
-    os.close(first)
-    os.close(second)
-    for command, generation, content in (("PREPARE", 1, b"one"), ("COMMIT", 1, None), ("PREPARE", 2, b"two")):
+def test_descriptors_go_with_their_message(ends: tuple[Channel, Channel]) -> None:
+    """In their order; the sender keeps its own, the receiver owns what came."""
+    files = [os.memfd_create(name) for name in ("one", "two", "three")]
+    for number, file in enumerate(files):
+        os.write(file, b"%d" % number)
+    sent = {1: files[:1], 2: [], 3: files[::-1], 4: files[1:]}
+    for generation, fds in sent.items():
+        assert ends[0].send(Message("PREPARE", generation, fds=tuple(fds)))
+    for generation, fds in sent.items():
         message = ends[1].receive()
         assert message is not None
-        assert (message.command, message.generation) == (command, generation)
-        if content is None:
-            assert message.fd == -1
-            continue
-        assert not os.get_inheritable(message.fd)
-        assert os.pread(message.fd, 9, 0) == content
-        os.close(message.fd)
+        assert message.generation == generation
+        assert len(message.fds) == len(fds)
+        for received, file in zip(message.fds, fds, strict=True):
+            assert not os.get_inheritable(received)
+            assert os.path.sameopenfile(received, file)
+            assert os.pread(received, 9, 0) == os.pread(file, 9, 0)
+            os.close(received)
+    for file in files:
+        os.close(file)
 
 
 def test_descriptor_zero_is_a_descriptor(ends: tuple[Channel, Channel]) -> None:
-    assert ends[0].send(Message("PREPARE", fd=0))
+    assert ends[0].send(Message("PREPARE", fds=(0,)))
     message = ends[1].receive()
     assert message is not None
-    assert message.fd > 0
-    os.close(message.fd)
+    (received,) = message.fds
+    assert received > 0
+    os.close(received)
+
+
+def test_as_many_descriptors_as_one_message_may_have(ends: tuple[Channel, Channel]) -> None:
+    """All of them arrive, and the name of an address beside them; more than that is no message."""
+    file = os.memfd_create("socket")
+    name = "unix:/" + "x" * 100
+    assert ends[0].send(Message("SOCKETS", text=name, slot=ANY, fds=(file,) * DESCRIPTORS))
+    message = ends[1].receive()
+    assert message is not None
+    assert (message.text, message.slot, len(message.fds)) == (name, ANY, DESCRIPTORS)
+    for received in message.fds:
+        os.close(received)
+    assert ends[0].send(Message("SOCKETS", fds=(file,) * (DESCRIPTORS + 3))), "the kernel's limit"
+    assert not ends[0].send(Message("SOCKETS", fds=(file,) * (DESCRIPTORS + 4)))
+    os.close(file)
+
+
+def test_a_descriptor_that_is_closed_is_not_sent(ends: tuple[Channel, Channel]) -> None:
+    file = os.memfd_create("closed")
+    os.close(file)
+    assert not ends[0].send(Message("PREPARE", 1, fds=(file,)))
+    with pytest.raises(BlockingIOError):
+        ends[1].receive()
 
 
 def test_adoption_names_a_slot(ends: tuple[Channel, Channel]) -> None:
@@ -113,10 +138,10 @@ def test_a_reason_of_any_length_arrives(ends: tuple[Channel, Channel]) -> None:
     message = ends[0].receive()
     assert message is not None
     assert message.command == "REFUSED"
-    assert message.reason.startswith("xxx")
+    assert message.text.startswith("xxx")
 
 
-GOOD: dict[str, object] = {"command": "READY", "generation": 1, "slot": 0, "reason": ""}
+GOOD: dict[str, object] = {"command": "READY", "generation": 1, "slot": 0, "count": 0, "text": ""}
 CHANGES: list[dict[str, object]] = [
     {"x": 1},
     {"command": "FOO"},
@@ -130,8 +155,14 @@ CHANGES: list[dict[str, object]] = [
     {"generation": 2**63},
     {"generation": "1"},
     {"slot": None},
-    {"reason": 7},
-    {"fd": 0},
+    {"slot": -1},
+    {"count": -1},
+    {"count": 2**63},
+    {"count": False},
+    {"text": 7},
+    {"text": None},
+    {"fds": [0]},
+    {"reason": ""},
 ]
 
 
@@ -145,6 +176,7 @@ CHANGES: list[dict[str, object]] = [
         b"[" * 60_000,
         b"x" * 70_000,
         json.dumps({"command": "READY"}).encode(),
+        json.dumps({name: value for name, value in GOOD.items() if name != "count"}).encode(),
         *(json.dumps({**GOOD, **change}).encode() for change in CHANGES),
     ],
     ids=lambda said: said[:40].decode(errors="replace"),
@@ -162,7 +194,7 @@ def test_what_is_no_message_is_told_so(ends: tuple[Channel, Channel], said: byte
 def test_the_supervisor_takes_no_descriptors(ends: tuple[Channel, Channel]) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
-        assert ends[1].send(Message("READY", 1, fd=0))
+        assert ends[1].send(Message("READY", 1, fds=(0,)))
         with pytest.raises(ChannelError, match="more than there may be"):
             ends[0].receive()
     assert len(os.listdir("/proc/self/fd")) == before

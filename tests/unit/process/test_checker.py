@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from nlbcore.process.checker import rehearse
+from nlbcore.process.snapshot import Limits, Rows
 from tests.support.balancer import title
 from tests.support.certs import Pki
 from tests.support.waiting import wait_until
@@ -131,6 +132,24 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert rehearsal.loaded.config is None
 
 
+def test_rows(tmp_path: Path, pki: Pki) -> None:
+    """What does not fit into the segment is an error of the file as a whole."""
+    path = write(tmp_path, pki)
+    rehearsal = rehearse(path)
+    assert rehearsal.rows == Rows({"web": 0}, {"app": 0}, {("app", "10.0.0.1:80"): 0})
+    rehearsal = rehearse(path, Limits(1, 1, 0))
+    assert (rehearsal.rows, rehearsal.material) == (None, None)
+    assert [str(one) for one in rehearsal.findings] == [f"{path}: error: 1 servers: there is room for 0"]
+    living = Rows({}, {}, {("app", "old"): 0})
+    assert [str(one) for one in rehearse(path, Limits(1, 1, 1), [living]).findings] == [
+        (
+            f"{path}: error: 1 servers: there is room for 1 "
+            "(1 are in use, those that are being drained included) (restart the balancer)"
+        )
+    ]
+    assert rehearse(path, Limits(1, 1, 2), [living]).rows == Rows({"web": 0}, {"app": 0}, {("app", "10.0.0.1:80"): 1})
+
+
 # -- in a process of its own -------------------------------------------------------------------------------------------
 
 APART = """
@@ -161,7 +180,7 @@ else:
         snapshot = Snapshot.unseal(checked.sealed)
         report["generation"] = snapshot.generation
         report["rows"] = snapshot.rows.listeners
-        report["same"] = (snapshot.config, snapshot.material) == (rehearsal.loaded.config, rehearsal.material)
+        report["same"] = snapshot.material == rehearsal.material
         os.close(checked.sealed)
         del snapshot
 report["leaked"] = held() != before
@@ -229,3 +248,117 @@ def test_a_checker_that_is_killed(tmp_path: Path) -> None:
     finally:
         os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))  # one that still reads sees an end
     assert told(process) == (DIED, "")
+
+
+# -- beside a supervisor that runs ---------------------------------------------------------------------------------------
+
+BESIDE = """
+import json, os, select, signal, socket, sys, time
+from pathlib import Path
+from nlbcore.errors import StartError
+from nlbcore.process.checker import ROOM, Checker
+from nlbcore.process.snapshot import Rows, Snapshot
+
+def signals(pid):
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {key: int(value, 16) for key, _, value in (line.partition(":") for line in lines) if key.startswith("Sig")
+            and "/" not in value}
+
+def files(pid):
+    return sorted(os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd") if int(fd) > 2)
+
+def until(condition):
+    while not condition():
+        time.sleep(0.002)
+
+path, report = Path(sys.argv[1]), {}
+server = socket.create_server(("127.0.0.1", 0))
+wake, wakeup = os.pipe2(os.O_NONBLOCK)
+signal.set_wakeup_fd(wakeup)
+for name in "INT TERM HUP USR1 USR2 TTIN TTOU QUIT CHLD".split():
+    signal.signal(getattr(signal, f"SIG{name}"), lambda *_: None)
+signal.signal(signal.SIGCHLD, lambda *_: Checker.reap())
+living = Rows({"old": 0}, {"app": 3}, {("app", "other"): 0})
+
+# One that hangs: it reads a configuration that does not come.
+fifo = path.with_name("fifo")
+os.mkfifo(fifo)
+before = sorted(os.listdir("/proc/self/fd"))
+mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+checker = Checker(fifo, 2)
+until(lambda: Path(f"/proc/{checker.pid}/cmdline").read_text().startswith("nlb: checker"))
+report["mask kept"] = signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask
+report["silent"] = checker.read() is None and not select.select([checker], [], [], 0)[0]
+report["holds"] = [one.partition(":")[0] for one in files(checker.pid)]
+states = signals(checker.pid)
+report["blocked"], report["caught"] = states["SigBlk"], states["SigCgt"]
+os.kill(checker.pid, signal.SIGTERM)  # nothing of this reaches our wakeup descriptor
+try:
+    until(lambda: select.select([checker], [], [], 1)[0])
+    checker.read()
+except StartError as error:
+    report["died"] = str(error)
+    report["closed"] = (checker.pid, checker.fileno())
+
+# Another one that hangs is given up.
+checker = Checker(fifo, 2)
+pid = checker.pid
+checker.kill()
+checker.kill()
+until(lambda: not Path(f"/proc/{pid}").exists())
+report["noted"] = [signal.Signals(number).name for number in set(os.read(wake, 64))]
+
+# One that answers, in its own time.
+checker, waits = Checker(path, 4, ROOM, [living]), 0
+while (checked := checker.read()) is None:
+    waits += 1
+    select.select([checker], [], [])
+report["waited"] = waits > 0
+report["findings"] = [str(one) for one in checked.findings]
+if checked.sealed is not None:
+    rows = Snapshot.unseal(checked.sealed).rows
+    report["rows"] = [rows.listeners, rows.groups, list(rows.servers.values())]
+    os.close(checked.sealed)
+report["leaked"] = sorted(os.listdir("/proc/self/fd")) != before
+
+# One whose snapshot cannot be taken: there is no descriptor left.
+import resource
+checker = Checker(path, 5)
+resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, before)) + 1, 4096))
+try:
+    while checker.read() is None:
+        time.sleep(0.002)
+except StartError as error:
+    report["full"] = str(error)
+report["child"] = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+print(json.dumps(report))
+"""
+"""What a supervisor is to the checker: it has sockets, signal handlers and a wakeup descriptor, and does not wait."""
+
+
+def test_beside_a_supervisor(tmp_path: Path, pki: Pki) -> None:
+    """It holds nothing of the supervisor's, not its signals either; it may die, be killed, and answer."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", BESIDE, str(write(tmp_path, pki))],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert json.loads(done.stdout) == {
+        "mask kept": True,
+        "silent": True,
+        "holds": ["socket"],
+        "blocked": 0,
+        "caught": 0,
+        "died": DIED["failed"],
+        "closed": [0, -1],
+        "noted": ["SIGCHLD"],
+        "waited": True,
+        "findings": [],
+        "rows": [{"web": 1}, {"app": 3}, [1]],
+        "leaked": False,
+        "full": "the checker's snapshot cannot be taken: too many open files",
+        "child": "",
+    }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+import select
 import socket
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from nlbcore.process import notify
 from nlbcore.process.notify import Notifier
 
 if TYPE_CHECKING:
@@ -72,12 +73,86 @@ def test_nobody_listens(monkeypatch: pytest.MonkeyPatch, value: str | None) -> N
     notifier.stopping()
 
 
-def test_a_manager_that_does_not_read_is_not_waited_for_long(
-    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(notify, "_PATIENCE", 0.01)
+def test_a_reload_and_an_upgrade(manager: socket.socket) -> None:
     notifier = Notifier()
-    started = time.monotonic()
-    for _ in range(15):  # more than net.unix.max_dgram_qlen
+    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    notifier.reloading("generation 2")
+    after = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    found = re.fullmatch(rb"RELOADING=1\nMONOTONIC_USEC=(\d+)\nSTATUS=generation 2", manager.recv(4096))
+    assert found is not None
+    assert before <= int(found[1]) <= after
+    notifier.reloading()
+    assert re.fullmatch(rb"RELOADING=1\nMONOTONIC_USEC=\d+", manager.recv(4096))
+    notifier.main_pid(4711)
+    notifier.watchdog()
+    assert [manager.recv(4096) for _ in range(2)] == [b"MAINPID=4711", b"WATCHDOG=1"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "pid", "interval"),
+    [
+        ("3000000", None, 1.5),
+        ("3000000", "ours", 1.5),
+        ("3000000", "1", None),
+        ("3000000", "x", None),
+        ("0", None, None),
+        ("-5", None, None),
+        ("x", None, None),
+        (None, "ours", None),
+    ],
+)
+def test_the_watchdog(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch, limit: str | None, pid: str | None, interval: float | None
+) -> None:
+    """A program that takes over is watched too; WATCHDOG_PID would tell it that it is not."""
+    address = os.environ["NOTIFY_SOCKET"]
+    for name, value in (("WATCHDOG_USEC", limit), ("WATCHDOG_PID", str(os.getpid()) if pid == "ours" else pid)):
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    notifier = Notifier()
+    assert notifier.interval == interval
+    assert notifier.environment == {"NOTIFY_SOCKET": address} | ({"WATCHDOG_USEC": limit} if interval else {})
+    assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"} & os.environ.keys()
+    notifier.watchdog()
+    assert manager.recv(4096) == b"WATCHDOG=1"
+
+
+def test_no_watchdog_without_a_manager(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    monkeypatch.setenv("WATCHDOG_USEC", "3000000")
+    notifier = Notifier()
+    assert (notifier.interval, notifier.environment) == (None, {})
+
+
+@pytest.mark.timeout(5)
+def test_a_manager_that_does_not_read(manager: socket.socket) -> None:
+    """It is not waited for; what it must know comes when it reads again, in order and without what is out of date."""
+    notifier = Notifier()
+    for _ in range(600):  # more than net.unix.max_dgram_qlen
         notifier.status("x" * 30_000)
-    assert time.monotonic() - started < 5
+    notifier.ready("1")
+    notifier.watchdog()
+    notifier.reloading()
+    while _more(manager):
+        assert manager.recv(65536).startswith(b"STATUS=x")
+    notifier.status("2")
+    said = [manager.recv(4096) for _ in range(3)]
+    assert [said[0], said[1][:12], said[2]] == [b"READY=1\nSTATUS=1", b"RELOADING=1\n", b"STATUS=2"]
+    for _ in range(600):
+        notifier.status("x")
+    for number in range(40):
+        notifier.main_pid(number)
+    while _more(manager):
+        manager.recv(65536)
+    notifier.flush()
+    said = []
+    while _more(manager):
+        said.append(manager.recv(4096))
+        notifier.flush()
+    assert said == [b"MAINPID=%d" % number for number in range(24, 40)]
+
+
+def _more(manager: socket.socket) -> bool:
+    return bool(select.select([manager], [], [], 0)[0])

@@ -12,15 +12,27 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
 
 import psutil
 import pytest
 
 from nlbcore.address import Endpoint
 from nlbcore.pool.health import Check
+from nlbcore.process.attendant import hear, say
 from nlbcore.process.prober import Orders, checks_memfd, read_checks
-from nlbcore.segment import AVAILABLE, INITIAL, REASONS, UNAVAILABLE, UNHEALTHY, Segment
+from nlbcore.segment import (
+    AVAILABLE,
+    HEARTS,
+    INITIAL,
+    MAINT,
+    READY,
+    REASONS,
+    UNAVAILABLE,
+    UNHEALTHY,
+    Segment,
+)
 from tests.support.backends import Backend, Hanging, Refusing
 from tests.support.switched import Switched
 from tests.support.waiting import stays, wait_until
@@ -63,14 +75,27 @@ class Running:
 
     def start(self) -> None:
         """Until it says that it is ready."""
-        self.control, theirs = socket.socketpair()
-        orders = Orders(self.segment.fd, theirs.fileno(), self.log, "debug", self.checks)
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.orders = Orders(self.segment.fd, theirs.fileno(), self.log, self.checks, "debug", "text")
+        fds = [getattr(self.orders, name) for name in Orders.DESCRIPTORS]
         with theirs:
             self.process = subprocess.Popen(
-                orders.command(), pass_fds=orders.inherited, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+                self.orders.command(), pass_fds=fds, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
             )
         self.control.settimeout(20)
-        assert self.control.recv(1) == b"R"
+        assert hear(self.control) == ({"say": "ready"}, [])
+
+    def renew(self, *checks: Check, **changes: Any) -> None:
+        """As `Attendant.renew()`: all descriptors beside the new orders."""
+        os.close(self.checks)
+        self.checks = checks_memfd(checks)
+        orders = replace(self.orders, control=-1, checks=self.checks, **changes)
+        fds = [fd for name in Orders.DESCRIPTORS if (fd := getattr(orders, name)) >= 0]
+        places = {name: fds.index(fd) for name in Orders.DESCRIPTORS if (fd := getattr(orders, name)) >= 0}
+        assert say(self.control, {"orders": {**vars(orders), **places}}, fds)
+
+    def heart(self) -> int:
+        return int(self.segment.shared.hearts[HEARTS.index("prober")])
 
     def ended(self, code: int) -> None:
         """It has ended with this code, and said nothing."""
@@ -118,9 +143,9 @@ def server() -> Iterator[Switched]:
 
 
 def test_orders() -> None:
-    orders = Orders(3, 4, 2, "info", 5)
-    assert sorted(orders.inherited) == [2, 3, 4, 5]
-    assert json.loads(orders.command()[-1]) == {"segment": 3, "control": 4, "events": 2, "level": "info", "checks": 5}
+    orders = Orders(3, 4, 2, 5, "info", "json")
+    assert [getattr(orders, name) for name in Orders.DESCRIPTORS] == [3, 4, 2, 5]
+    assert Orders(**json.loads(orders.command()[-1])) == orders
     assert orders.command()[1:4] == ["-P", "-m", "nlbcore.process.prober"]
 
 
@@ -228,17 +253,76 @@ def test_signals_do_nothing_and_the_end_of_the_control_socket_ends_it(tmp_path: 
     hanging.close()
 
 
+def test_its_heart_beats_until_its_loop_hangs(tmp_path: Path, server: Switched) -> None:
+    with Running(tmp_path, check(0, server.address)) as running:
+        for _ in range(3):
+            before = running.heart()
+            wait_until(lambda before=before: running.heart() > before, "its heart beats", 0.6)  # type: ignore[misc]
+        running.process.send_signal(signal.SIGSTOP)
+        before = running.heart()
+        stays(lambda: running.heart() == before, "no beat", 0.6)
+        running.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: running.heart() > before, "it beats again", 0.6)
+
+
+def test_new_orders_while_it_runs(tmp_path: Path, server: Switched) -> None:
+    """Servers come and go, one stays as it is; the log moves; no descriptor is left behind."""
+    refusing = Refusing()
+    stays_as_it_is = check(0, server.address, interval=30.0)
+    with Backend() as gone, Backend() as new, Running(tmp_path, stays_as_it_is, check(1, gone.address)) as running:
+        running.wait(0, AVAILABLE)
+        running.wait(1, AVAILABLE)
+        memfds = _memfds(running.process.pid)
+        since, accepted = running.segment.verdicts[0].since_ms, server.accepted
+        running.segment.verdicts[2].waits = 1
+        log = os.open(tmp_path / "other.log", os.O_WRONLY | os.O_CREAT)
+        running.renew(stays_as_it_is, check(2, new.address), check(3, refusing.address), events=log, format="json")
+        os.close(log)
+        running.wait(2, AVAILABLE)
+        running.wait(3, UNHEALTHY, "CONNECT_FAILED")
+        assert running.segment.verdicts[2].waits == 0
+        assert running.segment.verdicts[0].since_ms == since
+        assert server.accepted == accepted, "its next check is due in half a minute"
+        before = gone.accepted
+        stays(lambda: gone.accepted == before, "the one that is gone is not checked", 4 * OFTEN)
+        assert len(running.events()) == 2
+        told = [json.loads(line)["server"] for line in (tmp_path / "other.log").read_text().splitlines()]
+        assert sorted(told) == ["s2", "s3"]
+        assert _memfds(running.process.pid) == memfds
+    refusing.close()
+
+
+def _memfds(pid: int) -> list[str]:
+    found = []
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # a check that has just ended
+            found.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+    return sorted(one for one in found if "memfd" in one)
+
+
+def test_maintenance(tmp_path: Path, server: Switched) -> None:
+    with Running(tmp_path, check(0, server.address)) as running:
+        running.wait(0, AVAILABLE)
+        running.segment.shared.orders[0].state = MAINT
+        running.wait(0, INITIAL)
+        accepted = server.accepted
+        stays(lambda: server.accepted == accepted, "no checks", 4 * OFTEN)
+        server.down()
+        running.segment.shared.orders[0].state = READY
+        running.wait(0, UNHEALTHY, "CONNECT_FAILED")
+
+
 def test_it_ends_with_a_killed_supervisor(tmp_path: Path, server: Switched) -> None:
     """The supervisor here is a process that starts a prober, and is killed."""
     script = (
         "import os, socket, subprocess, sys, time\n"
         "from nlbcore.process.prober import Orders\n"
         "segment, log, checks = map(int, sys.argv[1:])\n"
-        "ours, theirs = socket.socketpair()\n"
-        "orders = Orders(segment, theirs.fileno(), log, 'info', checks)\n"
-        "prober = subprocess.Popen(orders.command(), pass_fds=orders.inherited)\n"
+        "ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
+        "orders = Orders(segment, theirs.fileno(), log, checks, 'info', 'text')\n"
+        "prober = subprocess.Popen(orders.command(), pass_fds=(segment, theirs.fileno(), log, checks))\n"
         "theirs.close()\n"
-        "ours.recv(1)\n"
+        "ours.recv(100)\n"
         "print(prober.pid, flush=True)\n"
         "time.sleep(60)\n"
     )

@@ -6,6 +6,7 @@ import asyncio
 import os
 import resource
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,7 @@ from nlbcore.observe.log import EventLog
 from nlbcore.pool.health import Check
 from nlbcore.process import probing
 from nlbcore.process.probing import Failure, NotMadeError, Prober
-from nlbcore.segment import AVAILABLE, INITIAL, REASONS, UNAVAILABLE, UNHEALTHY, Segment
+from nlbcore.segment import AVAILABLE, DRAIN, INITIAL, MAINT, READY, REASONS, UNAVAILABLE, UNHEALTHY, Segment
 from tests.support.backends import Backend, Hanging, Refusing
 
 if TYPE_CHECKING:
@@ -134,6 +135,9 @@ class Bench:
     def events(self) -> list[str]:
         return [line.split(" ", 1)[1] for line in self.path.read_text().splitlines()]
 
+    def clear(self) -> None:
+        os.truncate(self.path, 0)
+
     def close(self) -> None:
         os.close(self.log)
         os.close(self.segment.fd)
@@ -155,20 +159,20 @@ def check(row: int = 0, *, weight: int = 100, enabled: bool = True, port: int = 
 def test_results_become_verdicts_and_events(bench: Bench) -> None:
     one = check()
     prober = bench.prober(one)
-    judge = prober.judges[0]
+    server = prober.servers[0]
     assert bench.verdict() == (INITIAL, "")
-    prober.judged(one, judge, None)
+    prober.judged(server, None)
     assert bench.verdict() == (AVAILABLE, "")
-    prober.judged(one, judge, REFUSED)
+    prober.judged(server, REFUSED)
     assert bench.verdict() == (AVAILABLE, "")
-    prober.judged(one, judge, REFUSED)
+    prober.judged(server, REFUSED)
     assert bench.verdict() == (UNHEALTHY, "CONNECT_FAILED")
     since = bench.segment.verdicts[0].since_ms
-    prober.judged(one, judge, TIMED_OUT)
+    prober.judged(server, TIMED_OUT)
     assert bench.verdict() == (UNHEALTHY, "CONNECT_TIMEOUT"), "the reason is the last failure's"
     assert bench.segment.verdicts[0].since_ms == since
-    prober.judged(one, judge, None)
-    prober.judged(one, judge, None)
+    prober.judged(server, None)
+    prober.judged(server, None)
     assert bench.verdict() == (AVAILABLE, "")
     who = "group=app server=s0 address=10.0.0.1:80"
     assert bench.events() == [
@@ -183,7 +187,7 @@ def test_results_become_verdicts_and_events(bench: Bench) -> None:
 def test_the_address_that_was_checked_is_told_when_it_is_another(bench: Bench) -> None:
     one = check(port=8080)
     prober = bench.prober(one)
-    prober.judged(one, prober.judges[0], None)
+    prober.judged(prober.servers[0], None)
     assert bench.events() == ["info server_available group=app server=s0 address=10.0.0.1:80 checked=10.0.0.1:8080"]
 
 
@@ -191,7 +195,7 @@ def test_a_group_without_weight_does_not_fail_open(bench: Bench) -> None:
     one = check(weight=0)
     prober = bench.prober(one)
     for _ in range(2):
-        prober.judged(one, prober.judges[0], REFUSED)
+        prober.judged(prober.servers[0], REFUSED)
     assert [line.split()[1] for line in bench.events()] == ["server_unhealthy"]
 
 
@@ -209,7 +213,7 @@ def test_what_stands_in_the_segment_is_gone_on_from(bench: Bench) -> None:
     ]
     assert [bench.segment.verdicts[row].since_ms == 7 for row in range(5)] == [True, True, False, False, False]
     assert bench.segment.verdicts[4].since_ms > 1_700_000_000_000
-    assert [judge.state for judge in prober.judges] == [bench.verdict(row)[0] for row in range(5)]
+    assert [prober.servers[row].judge.state for row in range(5)] == [bench.verdict(row)[0] for row in range(5)]
     assert bench.events() == []
 
 
@@ -220,7 +224,7 @@ def test_checks_that_cannot_be_made_change_nothing_and_are_told_once(bench: Benc
 
     async def often() -> None:
         for _ in range(5):
-            await prober._check(one, prober.judges[0])
+            await prober._check(prober.servers[0])
 
     asyncio.run(often())
     assert bench.verdict() == (INITIAL, "")
@@ -228,3 +232,152 @@ def test_checks_that_cannot_be_made_change_nothing_and_are_told_once(bench: Benc
     prober.tell_after = 0.0
     asyncio.run(often())
     assert bench.events()[1].endswith("count=5"), "with those that were not told"
+
+
+def checked(prober: Prober, row: int) -> bool:
+    return prober.servers[row].task is not None
+
+
+def wait_for(bench: Bench, row: int = 0) -> None:
+    """As the supervisor gives out a row that a reload has added."""
+    verdict = bench.segment.verdicts[row]
+    verdict.state, verdict.reason, verdict.waits, verdict.since_ms = INITIAL, 0, 1, 7
+
+
+def test_the_first_verdict_ends_the_wait(bench: Bench) -> None:
+    for row in (0, 1, 2):
+        wait_for(bench, row)
+    prober = bench.prober(check(0), check(1), check(2, enabled=False))
+    verdicts = bench.segment.verdicts
+    assert [verdicts[row].waits for row in range(3)] == [1, 1, 0], "who is not checked does not wait"
+    prober.judged(prober.servers[0], None)
+    prober.judged(prober.servers[1], REFUSED)
+    assert [verdicts[row].waits for row in range(3)] == [0, 1, 0]
+    assert verdicts[1].since_ms == 7
+    prober.judged(prober.servers[1], REFUSED)
+    assert [verdicts[row].waits for row in range(3)] == [0, 0, 0]
+    assert bench.events()[-1].startswith("warning server_unhealthy")
+
+
+def test_new_checks(bench: Bench) -> None:
+    """The same check goes on, with another weight too; changed ones begin anew, with what is known of the same address."""
+
+    async def obey() -> None:
+        old = [check(row) for row in range(6)]
+        prober = bench.prober(*old)
+        prober.look()
+        before = dict(prober.servers)
+        tasks = {row: server.task for row, server in before.items()}
+        for row in range(5):
+            prober.judged(before[row], None)
+        for _ in range(2):
+            prober.judged(before[1], REFUSED)
+        wait_for(bench, 7)
+        new = [
+            replace(old[0], weight=1),
+            replace(old[1], interval=2.0),
+            replace(old[2], address=Endpoint.parse("10.9.9.9:80")),
+            replace(old[3], port=8080),
+            replace(old[4], enabled=False),
+            check(7),
+        ]
+        since = [bench.segment.verdicts[row].since_ms for row in range(6)]
+        prober.obey(new)
+        await asyncio.sleep(0)
+        assert prober.servers[0] is before[0]
+        assert (prober.servers[0].task, prober.servers[0].check.weight) == (tasks[0], 1)
+        assert all(task is not None and task.cancelled() for row, task in tasks.items() if row != 0)
+        assert [bench.verdict(row) for row in range(5)] == [
+            (AVAILABLE, ""),
+            (UNHEALTHY, "CONNECT_FAILED"),
+            (INITIAL, ""),
+            (INITIAL, ""),
+            (UNAVAILABLE, ""),
+        ]
+        assert [bench.segment.verdicts[row].waits for row in range(8)] == [0, 0, 1, 1, 0, 0, 0, 1]
+        assert [bench.segment.verdicts[row].since_ms for row in (0, 1, 7)] == [*since[:2], 7]
+        assert sorted(prober.servers) == [0, 1, 2, 3, 4, 7]
+        assert [row for row, server in prober.servers.items() if server.task is None] == [4]
+        for server in prober.servers.values():
+            server.stop()
+
+    asyncio.run(obey())
+
+
+def test_new_checks_and_groups_that_fail_open(bench: Bench) -> None:
+    async def obey() -> None:
+        one, two = check(0), replace(check(1), group="gone")
+        prober = bench.prober(one, two)
+        for server in prober.servers.values():
+            for _ in range(2):
+                prober.judged(server, REFUSED)
+        bench.clear()
+        prober.obey([one])
+        assert bench.events() == [], "nothing is told of a group that is no more"
+        wait_for(bench, 5)
+        bench.segment.verdicts[5].waits = 0
+        prober.obey([one, check(5)])
+        prober.obey([one])
+        assert bench.events() == ["info group_recovered group=app", "error group_fail_open group=app"]
+        for server in prober.servers.values():
+            server.stop()
+
+    asyncio.run(obey())
+
+
+def test_orders_of_the_operator(bench: Bench) -> None:
+    """They change who is usable; nothing is told twice."""
+
+    async def obey() -> None:
+        prober = bench.prober(check(0), check(1))
+        orders = bench.segment.shared.orders
+        for _ in range(2):
+            prober.judged(prober.servers[0], REFUSED)
+        bench.clear()
+        for order, weight in ((DRAIN, 0), (READY, 0), (READY, 1), (READY, 11)):
+            orders[1].state, orders[1].weight_and_one = order, weight
+            prober.look()
+            prober.look()
+        assert bench.events() == ["error group_fail_open group=app", "info group_recovered group=app"] * 2
+        assert bench.verdict(1) == (INITIAL, "")
+        assert prober.servers[1].task is not None, "who is drained is checked"
+        for server in prober.servers.values():
+            server.stop()
+
+    asyncio.run(obey())
+
+
+def test_maintenance(bench: Bench) -> None:
+    """No checks; what was known is forgotten at once, so that the server waits for its first verdict when it comes back."""
+
+    async def obey() -> None:
+        prober = bench.prober(check(0), check(1), check(2, enabled=False))
+        verdict = bench.segment.verdicts[0]
+        for _ in range(2):
+            prober.judged(prober.servers[0], REFUSED)
+        prober.look()
+        task = prober.servers[0].task
+        assert task is not None
+        for row in (0, 2):
+            bench.segment.shared.orders[row].state = MAINT
+        prober.look()
+        await asyncio.sleep(0)
+        assert task.cancelled()
+        assert not checked(prober, 0)
+        assert bench.verdict(0) == (INITIAL, "")
+        assert verdict.waits == 1
+        assert bench.verdict(2) == (UNAVAILABLE, "")
+        verdict.since_ms = 7
+        bench.segment.shared.orders[1].cut_ms = 1
+        prober.look()
+        assert verdict.since_ms == 7
+        bench.segment.shared.orders[0].state = READY
+        prober.look()
+        assert checked(prober, 0)
+        assert (bench.verdict(0), verdict.waits, prober.servers[0].judge.failures) == ((INITIAL, ""), 1, 0)
+        prober.judged(prober.servers[0], None)
+        assert (bench.verdict(0), verdict.waits) == ((AVAILABLE, ""), 0)
+        for server in prober.servers.values():
+            server.stop()
+
+    asyncio.run(obey())

@@ -25,11 +25,22 @@ from OpenSSL import SSL, crypto
 
 from nlbcore.config.model import Listener
 from nlbcore.tls import context as module
-from nlbcore.tls.context import SETTINGS, Front, Settings, apply, blank, certificate_contexts, context_address, settings
+from nlbcore.tls.context import (
+    SETTINGS,
+    Front,
+    Settings,
+    apply,
+    blank,
+    certificate_contexts,
+    context_address,
+    settings,
+    store_address,
+)
 from nlbcore.tls.material import ListenerMaterial, ServerCertificate
 from nlbcore.tls.policy import POLICIES
 from tests.support import handshake
 from tests.support.handshake import Shaken
+from tests.support.steps import result
 
 _lib, _ffi = _openssl.lib, _openssl.ffi
 REQUIRED = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
@@ -70,6 +81,11 @@ def world(maker: Callable[..., Any], ca_maker: Callable[..., Any]) -> World:
         client("direct", root),
         client("weak", root, rsa.generate_private_key(65537, 1024)),
     )
+
+
+def contexts(wanted: Settings, certificates: Iterable[ServerCertificate]) -> tuple[SSL.Context, dict[str, SSL.Context]]:
+    """`certificate_contexts`, all steps at once."""
+    return result(certificate_contexts(wanted, certificates))
 
 
 def server_context(made: Any) -> SSL.Context:
@@ -469,7 +485,7 @@ def test_no_python_callback_is_set(world: World) -> None:
     one = wanted(world, alpn_policy="HTTP1Only")
     front = blank()
     apply(front, one)
-    first, by_name = certificate_contexts(one, [serving(world.server["a.example"], "a.example")])
+    first, by_name = contexts(one, [serving(world.server["a.example"], "a.example")])
     for context in (front, first, *by_name.values()):
         assert {name: getattr(context, name) for name in PYTHON_CALLBACKS} == dict.fromkeys(PYTHON_CALLBACKS)
 
@@ -575,7 +591,7 @@ def test_resumption_behind_a_hello_retry_request(world: World, groups: str) -> N
     one = replace(one, policy=replace(one.policy, groups="X25519"))
     front = blank()
     apply(front, one)
-    first, _ = certificate_contexts(one, [serving(world.server["a.example"], "a.example")])
+    first, _ = contexts(one, [serving(world.server["a.example"], "a.example")])
     switching(disarm(front), disarm(first))
     client = client_context(SSL.TLS1_3_VERSION, world.direct)
     assert _lib.SSL_CTX_set1_curves_list(client._context, groups.encode()) == 1
@@ -603,6 +619,18 @@ def test_the_store_outlives_its_python_object(world: World) -> None:
         assert shake(front, client_context(0, world.direct)).accepted
 
 
+@pytest.mark.parametrize("purpose", [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH, None])
+def test_the_store_knows_what_it_is_for(purpose: Any, maker: Callable[..., Any], world: World) -> None:
+    """A re-check asks it without a connection that would say so: a server's certificate is no client's there either."""
+    made = maker("one", world.root, sans=None, purposes=None if purpose is None else (purpose,))
+    check = crypto.X509StoreContext(wanted(world).store, crypto.X509.from_cryptography(made.certificate))
+    if purpose == ExtendedKeyUsageOID.SERVER_AUTH:
+        with pytest.raises(crypto.X509StoreContextError, match="purpose"):
+            check.verify_certificate()
+    else:
+        check.verify_certificate()
+
+
 # -- certificates --------------------------------------------------------------------------------------------------------
 
 
@@ -625,7 +653,7 @@ def shown(context: SSL.Context, *, kind: str = "ECDSA") -> tuple[str, int]:
 def test_names_find_their_certificates(world: World) -> None:
     one = wanted(world, mode="off")
     a, b = world.server["a.example"], world.server["b.example"]
-    first, names = certificate_contexts(one, [serving(a, "a.example", "*.wild.example"), serving(b, "b.example")])
+    first, names = contexts(one, [serving(a, "a.example", "*.wild.example"), serving(b, "b.example")])
     assert set(names) == {"a.example", "*.wild.example", "b.example"}
     assert names["a.example"] is names["*.wild.example"] is first
     assert names["b.example"] is not first
@@ -636,7 +664,7 @@ def test_names_find_their_certificates(world: World) -> None:
 def test_a_wildcard_and_an_exact_name(world: World) -> None:
     one = wanted(world, mode="off")
     a, b = world.server["a.example"], world.server["b.example"]
-    _, names = certificate_contexts(one, [serving(a, "*.example"), serving(b, "b.example")])
+    _, names = contexts(one, [serving(a, "*.example"), serving(b, "b.example")])
     assert shown(names["b.example"])[0] == "b.example"
     assert shown(names["*.example"])[0] == "a.example"
 
@@ -644,7 +672,7 @@ def test_a_wildcard_and_an_exact_name(world: World) -> None:
 def test_the_first_of_two_alike_is_used(world: World) -> None:
     one = wanted(world, mode="off")
     a, b = world.server["a.example"], world.server["b.example"]
-    first, names = certificate_contexts(one, [serving(a, "x.example"), serving(b, "x.example", "y.example")])
+    first, names = contexts(one, [serving(a, "x.example"), serving(b, "x.example", "y.example")])
     assert shown(first)[0] == shown(names["x.example"])[0] == "a.example"
     assert shown(names["y.example"])[0] == "b.example"
 
@@ -656,7 +684,7 @@ def test_two_kinds_of_key_for_one_name_are_one_context(world: World, rsa_server:
         serving(world.server["b.example"], "a.example"),
         serving(rsa_server, "a.example", kind="RSA", chain=[world.intermediate]),
     ][::order]
-    first, names = certificate_contexts(one, pairs)
+    first, names = contexts(one, pairs)
     assert first is names["a.example"]
     assert shown(first, kind="ECDSA")[0] == "b.example"
     assert shown(first, kind="RSA")[0] == "a.example"
@@ -664,7 +692,7 @@ def test_two_kinds_of_key_for_one_name_are_one_context(world: World, rsa_server:
 
 def test_a_chain_is_sent(world: World) -> None:
     made = serving(world.server["a.example"], "a.example", chain=[world.intermediate])
-    first, _ = certificate_contexts(wanted(world, mode="off"), [made])
+    first, _ = contexts(wanted(world, mode="off"), [made])
     assert shown(first) == ("a.example", 1)
 
 
@@ -676,14 +704,14 @@ def test_nothing_is_sent_that_the_file_does_not_have(version: int, world: World)
     one = wanted(world)
     front = blank()
     apply(front, one)
-    first, _ = certificate_contexts(one, [serving(world.server["a.example"], "a.example")])
+    first, _ = contexts(one, [serving(world.server["a.example"], "a.example")])
     shaken = shake(switching(disarm(front), disarm(first)), client_context(version, world.direct))
     assert shaken.accepted
     assert len(shaken.client.get_peer_cert_chain(as_cryptography=True)) == 1
 
 
 def test_a_certificate_without_names_is_the_default_only(world: World) -> None:
-    first, names = certificate_contexts(wanted(world, mode="off"), [serving(world.server["a.example"])])
+    first, names = contexts(wanted(world, mode="off"), [serving(world.server["a.example"])])
     assert names == {}
     assert shown(first)[0] == "a.example"
 
@@ -692,7 +720,7 @@ def test_what_follows_is_on_certificate_contexts_too(world: World) -> None:
     one = wanted(world, depth=6, security_policy="tls_cipher_policy_1_2")
     front = blank()
     apply(front, one)
-    first, _ = certificate_contexts(one, [serving(world.server["a.example"], "a.example")])
+    first, _ = contexts(one, [serving(world.server["a.example"], "a.example")])
     ends: list[Any] = [SSL.Connection(context) for context in (front, first)]
     assert ends[0].get_cipher_list() == ends[1].get_cipher_list()
     assert [name.commonName for name in ends[1].get_client_ca_list()] == ["root"]
@@ -703,12 +731,32 @@ def test_what_follows_is_on_certificate_contexts_too(world: World) -> None:
     assert stores[0] == stores[1] == one.store._store, "one store for all of a listener"
 
 
+def test_a_step_for_each_context(world: World) -> None:
+    """A thousand certificates at once would take longer than a worker may be away from its connections."""
+    a, b = world.server["a.example"], world.server["b.example"]
+    many = [serving(b if number == 1 else a, f"{number}.example", f"*.{number}.example") for number in range(5)]
+    steps = certificate_contexts(wanted(world, mode="off"), [*many, serving(b, "0.example", "again.example")])
+    begun = next(steps)
+    assert shown(begun)[0] == "a.example"
+    steps.close()  # it is not wanted any more
+    steps = certificate_contexts(wanted(world, mode="off"), [*many, serving(b, "0.example", "again.example")])
+    made = []
+    try:
+        while True:
+            made.append(next(steps))
+    except StopIteration as end:
+        first, names = end.value
+    assert made[0] is first
+    assert len(made) == len({id(one) for one in made}) == 6
+    assert {id(one) for one in names.values()} == {id(one) for one in made}
+
+
 def test_a_key_that_does_not_fit(world: World) -> None:
     made = serving(world.server["a.example"], "a.example")
     stranger = ec.generate_private_key(ec.SECP256R1())
     wrong = replace(made, key=stranger.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
     with pytest.raises(SSL.Error):
-        certificate_contexts(wanted(world), [wrong])
+        contexts(wanted(world), [wrong])
 
 
 # -- the front as the engine sees it -------------------------------------------------------------------------------------
@@ -747,6 +795,11 @@ def test_a_connection_lives_longer_than_its_context(world: World) -> None:
 def test_the_address_of_a_context() -> None:
     context: Any = blank()
     assert _ffi.cast("SSL_CTX *", context_address(context)) == context._context
+
+
+def test_the_address_of_a_store(world: World) -> None:
+    store: Any = wanted(world).store
+    assert _ffi.cast("X509_STORE *", store_address(store)) == store._store
 
 
 def test_alpn_policies() -> None:

@@ -1,0 +1,216 @@
+"""A generation that a worker makes ready, in steps beside its work, so that COMMIT can put it in force without failing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nlbcore.engine.hooks import ListenerPlan
+from nlbcore.engine.revoked import Table
+from nlbcore.pool.schedulers import Group, route_address
+from nlbcore.process.snapshot import Snapshot
+from nlbcore.tls.context import (
+    Front,
+    Settings,
+    apply,
+    blank,
+    certificate_contexts,
+    context_address,
+    settings,
+    store_address,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping, Sequence
+
+    from OpenSSL import SSL
+
+    from nlbcore.config.model import Listener
+    from nlbcore.engine.engine import Engine
+    from nlbcore.tls.material import ListenerMaterial
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Which clients a generation lets in, as far as OpenSSL verifies it."""
+
+    verify: bool
+    depth: int
+    ca: frozenset[bytes]
+
+    def lost(self, before: Trust | None) -> bool:
+        """Whether a client that was verified before may not be any more."""
+        if before is None or not before.verify or not self.verify:
+            return False
+        return self.depth < before.depth or not before.ca <= self.ca
+
+
+@dataclass
+class Contexts:
+    """The certificate contexts of a listener.
+
+    Attributes:
+        made: all of them
+        fallback: for a client that names nobody we know
+        by_name: for the others
+    """
+
+    made: list[SSL.Context]
+    fallback: SSL.Context | None
+    by_name: dict[str, SSL.Context]
+
+
+class Preparation:
+    """One such.
+
+    Args:
+        generation: its number
+        slot: of the worker
+        fronts: the front contexts, by row
+        engine: where the listeners are made
+        before: the trust of each listener now
+        garbage: gets what is not wanted after all, to be freed in steps
+
+    Attributes:
+        ready: all steps are done
+        wanted: False when another one, or none, comes into force
+        settings: what is applied to the front context of each row
+        numbers: the listeners in the engine
+        addresses: which listener accepts at each address
+        trust: of each listener
+    """
+
+    def __init__(
+        self,
+        generation: int,
+        slot: int,
+        fronts: Sequence[SSL.Context],
+        engine: Engine,
+        before: Mapping[str, Trust],
+        garbage: list[object],
+    ) -> None:
+        self.generation = generation
+        self.ready = False
+        self.wanted = True
+        self.settings: dict[int, Settings] = {}
+        self.numbers: dict[str, int] = {}
+        self.addresses: dict[str, int] = {}
+        self.trust: dict[str, Trust] = {}
+        self._slot = slot
+        self._fronts = fronts
+        self._engine = engine
+        self._before = before
+        self._garbage = garbage
+
+    def drop(self) -> None:
+        """It is not wanted: its own next step finds that out."""
+        self.wanted = False
+        for number in self.numbers.values():
+            self._engine.forget(number)
+
+    def steps(self, sealed: int) -> Generator[None, None, None]:
+        """Everything that can fail: contexts, groups, and `apply()` tried on a blank context.
+
+        Args:
+            sealed: the generation, as a memfd that stays the caller's
+        """
+        snapshot = yield from Snapshot.reading(sealed)
+        groups: dict[str, Group] = {}
+        for name in snapshot.config.server_groups:
+            groups[name] = self._group(snapshot, name)
+            yield
+        for name, listener in snapshot.config.listeners.items():
+            wanted = None
+            material = snapshot.material.listeners[name]
+            trust = Trust(listener.client_auth.mode == "required", listener.client_auth.depth, frozenset(material.ca))
+            contexts = Contexts([], None, {})
+            if listener.protocol == "TCPSSL":
+                wanted = settings(name, listener, material)
+                yield
+                apply(blank(), wanted)
+                yield
+                yield from self._make(contexts, wanted, material)
+            if not self.wanted:
+                return
+            plan = self._plan(snapshot, name, groups[listener.server_group], wanted, trust, contexts)
+            if wanted is not None:
+                self.settings[plan.row] = wanted
+            self.numbers[name] = self._engine.add_listener(plan)
+            self.trust[name] = trust
+            self.addresses.update((str(address), self.numbers[name]) for address in listener.bind)
+            yield
+
+    def _group(self, snapshot: Snapshot, name: str) -> Group:
+        group = snapshot.config.server_groups[name]
+        made = Group(
+            [
+                (
+                    snapshot.rows.servers[name, server.name],
+                    server.weight,
+                    server.address.family,
+                    server.address.sockaddr(),
+                )
+                for server in group.servers
+            ],
+            group.scheduler,
+        )
+        for _ in range(self._slot):  # else the first server would get the first connection of every worker
+            made.choose()
+        return made
+
+    def _make(self, contexts: Contexts, wanted: Settings, material: ListenerMaterial) -> Generator[None, None, None]:
+        """One context in a step, until they are not wanted any more."""
+        steps = certificate_contexts(wanted, material.certificates)
+        while True:
+            try:
+                contexts.made.append(next(steps))
+            except StopIteration as end:
+                contexts.fallback, contexts.by_name = end.value
+                return
+            yield
+            if not self.wanted:
+                self._garbage += contexts.made
+                contexts.made.clear()
+                return
+
+    def _plan(
+        self,
+        snapshot: Snapshot,
+        name: str,
+        group: Group,
+        wanted: Settings | None,
+        trust: Trust,
+        contexts: Contexts,
+    ) -> ListenerPlan:
+        listener: Listener = snapshot.config.listeners[name]
+        material: ListenerMaterial = snapshot.material.listeners[name]
+        row = snapshot.rows.listeners[name]
+        return ListenerPlan(
+            generation=snapshot.generation,
+            row=row,
+            group_row=snapshot.rows.groups[listener.server_group],
+            front=Front(self._fronts[row]) if wanted is not None else None,
+            verify=wanted is not None and wanted.verify,
+            tickets=listener.session_tickets,
+            strict_sni=listener.strict_sni,
+            reset_truncated=listener.on_truncated == "reset",
+            handshake_timeout=listener.handshake_timeout,
+            connect_timeout=snapshot.config.server_groups[listener.server_group].connect_timeout,
+            idle_timeout=listener.idle_timeout,
+            half_close_timeout=listener.half_close_timeout,
+            max_handshakes=listener.max_handshakes,
+            max_connections=listener.max_connections,
+            cps=listener.cps,
+            route=route_address(),
+            group=group.address,
+            alpn=wanted.alpn if wanted is not None else b"",
+            fallback=context_address(contexts.fallback) if contexts.fallback is not None else 0,
+            revocations=Table(material.revocations) if material.revocations is not None else None,
+            overdue_accepted=listener.client_auth.on_crl_overdue == "accept",
+            store=store_address(wanted.store) if wanted is not None else 0,
+            depth=listener.client_auth.depth,
+            lost_trust=trust.lost(self._before.get(name)),
+            keep_live=listener.client_auth.on_revoked == "keep",
+            names={known: context_address(context) for known, context in contexts.by_name.items()},
+            keep=(group, wanted, *contexts.made),
+        )

@@ -1,0 +1,1 @@
+"""Tests of `nlb log`, one file per command."""

@@ -1,0 +1,1 @@
+"""Tests of `nlb server`, one file per command."""
