@@ -79,4 +79,7 @@ def connections(where: Path, filters: dict[str, Any]) -> Iterator[Connections]:
 def tell_unreadable(found: Connections) -> None:
     """Say on stderr what was left out."""
     for worker in found.unreadable:
-        click.echo(f"nlb: the connections of worker {worker} are left out: it does not answer, or its list cannot be read", err=True)
+        click.echo(
+            f"nlb: the connections of worker {worker} are left out: it does not answer, or its list cannot be read",
+            err=True,
+        )

@@ -82,7 +82,9 @@ cdef int revocation(const Listener *listener, const Identity *identity) noexcept
 
 cdef const Listener *in_force(const Listener *listener) noexcept nogil:
     """Whose revocation lists count: a reload may have overtaken the handshake."""
-    return listener.successor if listener.successor != NULL and listener.successor.verify else listener
+    if listener.successor != NULL and listener.successor.verify:
+        return listener.successor
+    return listener
 
 
 cdef int verify(int ok, X509_STORE_CTX *store) noexcept nogil:

@@ -103,13 +103,22 @@ class Address:
         chosen = [sock for slot, sock in self.sockets.items() if slots is None or slot in slots]
         try:
             if chosen and not self._listens and not self.shared:
-                # Once more: another balancer that was bound in the same moment may listen by now.
-                _bound(self.endpoint, reuseport=False).close()
+                self._look_again()
             for sock in chosen:
                 sock.listen(BACKLOG)
                 self._listens = True
         except OSError as error:
             raise _start_error(self.endpoint, error) from None
+
+    def _look_again(self) -> None:
+        """Another balancer that was bound in the same moment may listen by now. That is the one thing that is asked here: for
+        want of a descriptor nobody is refused.
+        """
+        try:
+            _bound(self.endpoint, reuseport=False).close()
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise
 
     def add(self, slot: int) -> socket.socket | None:
         """Bind a socket for one slot more; None if it shares those there are.

@@ -75,7 +75,14 @@ def needed() -> dict[str, dict[str, int]]:
     """What each kind of process needs."""
     listeners = 2
     return {
-        "nlb: log writer": {**STANDARD, "/memfd:nlb-facts": 2, "event.log": 1, "access.log": 1, "anon_inode:[eventfd]": 1, "socket": 1},
+        "nlb: log writer": {
+            **STANDARD,
+            "/memfd:nlb-facts": 2,
+            "event.log": 1,
+            "access.log": 1,
+            "anon_inode:[eventfd]": 1,
+            "socket": 1,
+        },
         "nlb: prober": {**STANDARD, "event.log": 1, "/memfd:nlb-checks": 1, "socket": 1 + 2},  # asyncio wakes itself
         # its channel, a spare one, every slot's sockets; the mapping was inherited with the supervisor's descriptor closed
         "nlb: worker": {

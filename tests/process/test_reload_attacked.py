@@ -6,6 +6,7 @@ worker serves one and the same generation, and clients of the others never notic
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -13,6 +14,7 @@ from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from tests.support.balancer import NLB, Balancer, alive, open_descriptors, server_group, tls_listener
@@ -207,7 +209,7 @@ def test_killed_at_any_moment(run: Run, base: Tables, context: ssl.SSLContext, p
     """
     balancer = run(base)
     certificates = [pki.root.server("www.example.com") for _ in range(2)]
-    rounds = 3
+    rounds = 2
     with talking(balancer, context, 0):
         for number in range(rounds):
             material.renew(certificates[number % 2])
@@ -257,6 +259,60 @@ def test_new_listener_for_a_worker_that_was_down(run: Run, base: Tables, context
     balancer.wait_event("worker_started", since=mark, worker=1)
     with ExitStack() as stack:
         spread(stack, visit, balancer, 1)
+
+
+@pytest.fixture
+def reading(run: Run, base: Tables) -> tuple[Balancer, psutil.Process, str]:
+    """A balancer whose checker hangs in a reload, because the configuration is a pipe into which nobody writes; the checker;
+    and what one could write.
+    """
+    balancer = run(base)
+    balancer.rewrite(changed(base, web={"cps": 100_000}))
+    text = balancer.path.read_text()
+    balancer.path.unlink()
+    os.mkfifo(balancer.path)
+    balancer.signal(signal.SIGHUP)
+    (checker,) = wait_until(lambda: balancer.titled("nlb: checker"), "the checker")
+    return balancer, checker, text
+
+
+def test_checker_is_killed(
+    reading: tuple[Balancer, psutil.Process, str], base: Tables, context: ssl.SSLContext, pki: Pki
+) -> None:
+    """The reload is refused, and the next one goes well."""
+    balancer, checker, _ = reading
+    with talking(balancer, context, 0):
+        end(checker, signal.SIGKILL)
+        event = balancer.wait_event("reload_refused")
+    assert "checker" in event["reason"]
+    balancer.path.unlink()
+    balancer.rewrite(base)
+    balancer.reload()
+    all_serve(balancer, context, balancer.ask("status")["generation"], pki.server)
+    assert not balancer.titled("nlb: checker")
+
+
+def test_term_while_it_is_checked(reading: tuple[Balancer, psutil.Process, str], context: ssl.SSLContext) -> None:
+    """The balancer does not wait for the checker."""
+    balancer, checker, _ = reading
+    with closing(tls_client(balancer.port(), context)) as client:
+        client.ping()
+        balancer.signal(signal.SIGTERM)
+        wait_until(lambda: refused(balancer.port()), "the listener closes")
+        client.ping(b"still here" * 1000)
+    balancer.wait_exit(0)
+    assert not alive(checker)
+
+
+def test_worker_dies_while_it_is_checked(reading: tuple[Balancer, psutil.Process, str]) -> None:
+    """It is started again meanwhile, and takes part in the reload."""
+    balancer, checker, text = reading
+    end(by_slot(balancer)[0], signal.SIGKILL)
+    balancer.wait_event("worker_started", worker=0)
+    balancer.path.write_text(text)
+    assert balancer.wait_event("reloaded")["generation"] == "2"
+    wait_until(lambda: balancer.ask("status")["generations"] == [2], "both serve it")
+    wait_until(lambda: not alive(checker), "the checker ends")
 
 
 def test_hangups_are_merged(run: Run, base: Tables, context: ssl.SSLContext, material: Material, other: Issued) -> None:

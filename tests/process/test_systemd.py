@@ -155,14 +155,15 @@ def microseconds() -> int:
 
 
 def test_no_ready_without_a_start(
-    manager: Manager, service: Callable[..., Balancer], tables: Callable[..., Tables]
+    tmp_path: Path, service: Callable[..., Balancer], tables: Callable[..., Tables]
 ) -> None:
     """A start that fails says nothing of the kind."""
-    balancer = service(tables(), NOTIFY_SOCKET=manager.address)
-    with socket.create_server(("127.0.0.1", balancer.port("plain"))):
-        balancer.expected_stderr = lambda text: "another process listens there" in text
-        balancer.launch().wait_exit(1)
-    assert manager.says_nothing()
+    with closing(Manager(str(tmp_path / "notify"))) as manager:
+        balancer = service(tables(), NOTIFY_SOCKET=manager.address)
+        with socket.create_server(("127.0.0.1", balancer.port("plain"))):
+            balancer.expected_stderr = lambda text: "another process listens there" in text
+            balancer.launch().wait_exit(1)
+        assert manager.says_nothing()
 
 
 def test_an_upgrade(tmp_path: Path, service: Callable[..., Balancer], tables: Callable[..., Tables]) -> None:
