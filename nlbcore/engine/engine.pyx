@@ -116,7 +116,7 @@ cdef class Engine:
         Raises:
             ValueError: a row that the segment has not, or a server name that is too long
         """
-        cdef Installed installed = Installed(plan)
+        cdef _Installed installed = _Installed(plan)
         cdef Listener *listener = installed.at
         cdef bytes key
         cdef uint32_t capacity
@@ -166,7 +166,7 @@ cdef class Engine:
         return self.numbered
 
     cdef Listener *_listener(self, int number) except NULL:
-        return (<Installed?>self.installed[number]).at
+        return (<_Installed?>self.installed[number]).at
 
     def succeed(self, int number):
         """From now on listener `number` is the one in force of its row: it takes over whom the earlier ones have
@@ -174,10 +174,10 @@ cdef class Engine:
         cdef Listener *listener = self._listener(number)
         cdef Listener *earlier
         for other in self.installed.values():
-            earlier = (<Installed>other).at
+            earlier = (<_Installed>other).at
             if earlier != listener and earlier.row == listener.row:
                 _retire(earlier, listener)
-                if (<Installed>self.installed[number]).plan.lost_trust:
+                if (<_Installed>self.installed[number]).plan.lost_trust:
                     earlier.reverify = True
         trust_epoch()
 
@@ -185,8 +185,8 @@ cdef class Engine:
         """The listener is no more: it serves those it has, until its time is over."""
         cdef Listener *listener = self._listener(number)
         for other in self.installed.values():
-            if (<Installed>other).at.row == listener.row:
-                _retire((<Installed>other).at, NULL)
+            if (<_Installed>other).at.row == listener.row:
+                _retire((<_Installed>other).at, NULL)
 
     def forget(self, int number):
         """A listener that was added and never put in force is not wanted."""
@@ -199,12 +199,12 @@ cdef class Engine:
             their plans, for the caller to free
         """
         gone = [number for number, one in self.installed.items()
-                if (<Installed>one).at.retired and (<Installed>one).at.references == 0]
-        return [(<Installed>self.installed.pop(number)).plan for number in gone]
+                if (<_Installed>one).at.retired and (<_Installed>one).at.references == 0]
+        return [(<_Installed>self.installed.pop(number)).plan for number in gone]
 
     def generations(self):
         """The numbers of the generations that somebody still needs."""
-        return {(<Installed>one).at.generation for one in self.installed.values()}
+        return {(<_Installed>one).at.generation for one in self.installed.values()}
 
     def add_acceptor(self, int fd, int listener, bint shared=False):
         """Accept from `fd` for listener number `listener`; the descriptor stays the caller's, and open. With `shared`,
@@ -414,7 +414,7 @@ cdef class Engine:
 
 
 @cython.final
-cdef class Installed:
+cdef class _Installed:
     """A listener and the plan that owns what it points to."""
 
     cdef Listener *at
