@@ -23,7 +23,7 @@ import time
 from typing import Any, Self
 
 MAGIC = b"nlbfact\0"
-SIZE = 16 * 1024 * 1024
+SIZE = 64 * 1024 * 1024
 _HEAD = struct.Struct("=8sQQQ")
 _NUMBER = struct.Struct("=Q")
 _SEQUENCE, _HEARTBEAT, _LENGTH = 8, 16, 24

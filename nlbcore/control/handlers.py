@@ -66,7 +66,9 @@ def status(facts: Answer, segment: Segment) -> Answer:
         "uptime_s": round(now - facts["started"], 3),
         "reload": reload and {**reload, "time": _moment(reload["time"])},
         "reloads": {key: facts["reloads"][key] for key in ("successful", "failed")},
-        "connections": sum(listener["connections"] for listener in listeners),
+        "connections": sum(  # with those of listeners that were taken out and drain
+            block.listeners[int(row)].live for block in blocks for row in facts["names"]["listeners"]
+        ),
         "listeners": listeners,
         "server_groups": [_group(segment, blocks, group) for group in facts["server_groups"]],
         "certificates": [

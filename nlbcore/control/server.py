@@ -201,6 +201,7 @@ class ControlServer:
         if self.path.exists() and unixsocket.inode(self.path) == self._inode:
             return
         made = unixsocket.bind(self.path, _BACKLOG, 0o600)
+        self._resume = None
         if self._selector is not None and self._socket in self._selector.get_map():
             self._selector.unregister(self._socket)
         self._socket.close()
@@ -239,6 +240,7 @@ class ControlServer:
         os.close(self._lock)
 
     def _forsake(self) -> None:
+        self._resume = None
         if self._selector is not None and self._socket in self._selector.get_map():
             self._selector.unregister(self._socket)
         self._socket.close()

@@ -17,7 +17,7 @@ from nlbcore.engine.linux.socket cimport (
     SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, sockaddr, sockaddr_storage, socklen_t,
 )
 from nlbcore.engine.linux.unistd cimport (
-    ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO, close, dup, errno,
+    ECONNABORTED, EINTR, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO, close, dup, errno,
 )
 from nlbcore.engine.loop cimport ACCEPTOR, loop_add, loop_remove, loop_share
 from nlbcore.engine.slab cimport Listener
@@ -154,6 +154,10 @@ cdef int acceptor_accept(Acceptor *acceptor, sockaddr_storage *peer) noexcept no
                 if fd >= 0:
                     close(fd)
                 spare = dup(acceptor.fd)
+            pause(acceptor)
+            return ACCEPT_BACKOFF
+        if errno == EINVAL:     # bound, and not listening (yet): it would be reported again at once and for ever
+            acceptor.pause = LONGEST_PAUSE
             pause(acceptor)
             return ACCEPT_BACKOFF
         return ACCEPT_NONE

@@ -27,6 +27,7 @@ reads what strangers send, so what it says is not taken on trust: what is no suc
 from __future__ import annotations
 
 import array
+import errno
 import json
 import socket
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ Answer = Literal["READY", "REFUSED", "FAILED", "DONE", "FREED", "DUMPED", "KILLE
 ANY = 65535
 DESCRIPTORS = 250
 """In one message; the kernel takes 253."""
+_FULL = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS)
 _PACKET = 65536
 _LARGEST = 2**63 - 1
 _TEXT = 4096  # characters; six bytes each at most in JSON
@@ -73,6 +75,8 @@ class Channel:
     def __init__(self, end: socket.socket, expected: tuple[str, ...], *, descriptors: bool) -> None:
         self._socket = end
         self._expected = expected
+        self.full = False
+        """Whether the last message was not sent because too many wait; else the other end is gone."""
         self._ancillary = socket.CMSG_LEN(DESCRIPTORS * array.array("i").itemsize) if descriptors else 0
 
     @classmethod
@@ -101,7 +105,8 @@ class Channel:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", message.fds))] if message.fds else []
         try:
             self._socket.sendmsg([json.dumps(fields).encode()], rights)
-        except OSError:
+        except OSError as error:
+            self.full = error.errno in _FULL
             return False
         return True
 

@@ -97,7 +97,8 @@ class Fleet:
         retired: int = 0,
     ) -> None:
         self.slots = [Slot(number) for number in range(count)]
-        self.slots += [Slot(number, State.RETIRED) for number in range(count, count + retired)]
+        now = time.monotonic()
+        self.slots += [Slot(number, State.RETIRED, since=now) for number in range(count, count + retired)]
         self.addresses = addresses
         self.segment = segment
         self.eventfd = eventfd
@@ -267,7 +268,11 @@ class Fleet:
         if message.generation != slot.asked:
             return
         slot.step = Step.NOTHING
-        if self.rollout is not None and message.generation == self.rollout.generation:
+        if (
+            slot.state is not State.STARTING  # one that was started after the decision comes up like any other
+            and self.rollout is not None
+            and message.generation == self.rollout.generation
+        ):
             self.rollout.ready(slot)
         elif not self._stopping and (not self._starting or all(one.step is Step.NOTHING for one in self.slots)):
             for one in [one for one in self.slots if one.pid] if self._starting else [slot]:
@@ -277,8 +282,11 @@ class Fleet:
 
     def _listen_for(self, slot: Slot) -> None:
         """The sockets of a slot that was added take connections from now on; those of the others do already."""
-        for address in self.addresses.values():
-            address.listen([slot.number])
+        for name, address in self.addresses.items():
+            try:
+                address.listen([slot.number])
+            except StartError as error:
+                self.events.event("error", "address_not_served", address=name, error=str(error))
 
     def _on_refused(self, slot: Slot, message: Message) -> None:
         if slot.state is not State.STARTING:
@@ -406,9 +414,14 @@ class Fleet:
         """Send every worker on an errand, with a message of its own."""
         for slot in self.slots:
             if slot.state in (State.RUNNING, State.RETIRING):
+                try:
+                    order = message(slot)
+                except OSError as error:  # no descriptor: this one is not asked
+                    self.events.event("warning", "worker_not_asked", worker=slot.number, reason=error.strerror)
+                    continue
                 errand.wait_for(slot.number)
                 slot.errands.append(errand)
-                slot.send(message(slot))
+                slot.send(order)
         if not any(errand in slot.errands for slot in self.slots):
             errand.finish()
 
@@ -465,6 +478,8 @@ class Fleet:
         self.segment.repair(slot.number, *self._rows_in_use())
         slot.living.clear()
         slot.silences = 0
+        slot.silent = False
+        slot.forget()
         slot.kill_at = slot.stop_at = 0.0
         slot.ask(Step.NOTHING, 0)
         while slot.errands:
@@ -501,6 +516,7 @@ class Fleet:
         if self.rollout is not None:
             self.rollout.tick(now)
         for slot in self.slots:
+            slot.flush()
             if slot.state is State.DOWN and now >= slot.backoff.due and not self._stopping and not self._held:
                 self._restart(slot, now)
             if slot.serves and not self._told_to_stop:
@@ -551,15 +567,18 @@ class Fleet:
         if slot.state is not State.STUCK and not slot.kill_at and now - beat > STUCK_AFTER:
             self.events.event("error", "worker_stuck", worker=slot.number, pid=slot.pid, silent=f"{now - beat:.1f}s")
             slot.kill_at = beat + KILL_AFTER
+            slot.silent = True
             if slot.state is State.RUNNING:
                 slot.enter(State.STUCK, now)
                 if not self._stopping:
                     self._adopt(slot)
-        elif slot.state is State.STUCK and now - beat <= STUCK_AFTER:
+        elif slot.silent and now - beat <= STUCK_AFTER:
             self.events.event("info", "worker_recovered", worker=slot.number, pid=slot.pid)
-            slot.enter(State.RUNNING, now)
+            slot.silent = False
             slot.kill_at = 0.0
-            self._release(slot)
+            if slot.state is State.STUCK:
+                slot.enter(State.RUNNING, now)
+                self._release(slot)
 
     # -- stop -----------------------------------------------------------------------------------------------------------
 

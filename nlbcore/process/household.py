@@ -74,6 +74,7 @@ class Household:
         self._paths = watcher.paths_memfd(_paths(path, fleet.snapshot))
         self.listening = listening
         """The admin process's socket."""
+        self._being_asked = False
         self.changed: Callable[[], None] = lambda: None
         self.attendants: dict[str, Attendant] = {}
         self._add("log_writer", self._of_log_writer)
@@ -96,6 +97,7 @@ class Household:
         heard: Callable[[dict[str, Any]], None] = lambda _packet: None,
     ) -> Attendant:
         index = HEARTS.index(name)
+        self._segment.shared.hearts[index] = time.monotonic_ns() // 1_000_000  # nobody is silent who has not begun
         self.attendants[name] = Attendant(
             name, orders, self._logs.events, self._selector, lambda: int(self._segment.shared.hearts[index]), heard
         )
@@ -167,7 +169,11 @@ class Household:
                 silent = census.silent(self._fleet, slots)
                 present.tell({"connections": {"workers": slots, "silent": silent}}, files)
             close_all(files)
+            self._being_asked = False
 
+        if self._being_asked:  # one question at a time: each costs every worker a file
+            return
+        self._being_asked = True
         census.connections(self._fleet, finished)
 
     def _told_of_change(self, packet: dict[str, Any]) -> None:
@@ -251,6 +257,9 @@ class Household:
         for name in ("admin", "watcher"):
             if name in self.attendants:
                 self.attendants[name].finish()
+        if self.listening is not None:
+            self.listening.close()
+            self.listening = None
 
     def close(self, seconds: float) -> None:
         until = time.monotonic() + seconds

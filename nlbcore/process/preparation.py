@@ -39,9 +39,13 @@ class Trust:
     ca: frozenset[bytes]
 
     def lost(self, before: Trust | None) -> bool:
-        """Whether a client that was verified before may not be any more."""
-        if before is None or not before.verify or not self.verify:
+        """Whether a client of an earlier generation has to be verified again. Sessions of generations before the last one may
+        still live, so where that one verified nobody, or was not there, nothing is known of them.
+        """
+        if not self.verify:
             return False
+        if before is None or not before.verify:
+            return True
         return self.depth < before.depth or not before.ca <= self.ca
 
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from nlbcore.process.snapshot import Rows, Snapshot
 
 
+NAMES = 20
+"""Of a certificate that are told."""
+
+
 class Publisher:
     """Publishes.
 
@@ -61,7 +65,13 @@ class Publisher:
         facts = {**self._static, **self._of_now()}
         if facts != self.current:
             self.current = facts
-            self.facts.publish(facts)
+            try:
+                self.facts.publish(facts)
+            except (
+                ValueError
+            ):  # thousands of certificates at hundreds of listeners: the others must not lack all the rest
+                self.current = {**facts, "certificates": [], "crls": []}
+                self.facts.publish(self.current)
 
     def _of_now(self) -> dict[str, Any]:
         now, today = time.monotonic(), time.time()
@@ -132,7 +142,7 @@ def _of_generation(snapshot: Snapshot, living: Mapping[int, Rows]) -> dict[str, 
             {
                 "listener": name,
                 "path": str(one.path),
-                "names": list(one.names),
+                "names": list(one.names[:NAMES]),
                 "not_after": one.not_after.timestamp(),
             }
             for name, parts in material.items()

@@ -20,7 +20,7 @@ import resource
 import signal
 import traceback
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from nlbcore.process import worker
@@ -78,6 +78,8 @@ class Slot:
         silences: generations in a row that it has not answered about
         living: the generations that somebody needs in it
         errands: what its worker has been told to do besides, in order
+        unsent: messages that its channel had no room for
+        silent: its heart does not beat, and it is to be killed for that
     """
 
     number: int
@@ -97,6 +99,8 @@ class Slot:
     silences: int = 0
     living: set[int] = field(default_factory=set)
     errands: deque[Errand] = field(default_factory=deque)
+    unsent: deque[Message] = field(default_factory=deque)
+    silent: bool = False
 
     def enter(self, state: State, now: float) -> None:
         self.state = state
@@ -108,13 +112,33 @@ class Slot:
         return self.state in (State.RUNNING, State.STUCK, State.RETIRING)
 
     def send(self, message: Message) -> None:
-        """One that does not read its channel does not beat either, and is dealt with for that."""
-        if self.channel is not None:
-            self.channel.send(message)
+        """Say something to its worker, in order; what its channel has no room for waits here, for `flush()`."""
+        if self.channel is None:
+            return
+        if self.unsent or (not self.channel.send(message) and self.channel.full):
+            # The descriptors are the caller's, who may close them.
+            self.unsent.append(replace(message, fds=tuple(os.dup(fd) for fd in message.fds)))
+
+    def flush(self) -> None:
+        """Send what waits. One that does not read its channel does not beat either, and is dealt with for that."""
+        while self.unsent and self.channel is not None:
+            if not self.channel.send(self.unsent[0]) and self.channel.full:
+                return
+            _close_fds(self.unsent.popleft())
+
+    def forget(self) -> None:
+        """Its worker is gone."""
+        while self.unsent:
+            _close_fds(self.unsent.popleft())
 
     def ask(self, step: Step, generation: int) -> None:
         """Note what its worker has to answer next."""
         self.step, self.asked = step, generation
+
+
+def _close_fds(message: Message) -> None:
+    for fd in message.fds:
+        os.close(fd)
 
 
 def become_worker(inheritance: worker.Inheritance) -> NoReturn:

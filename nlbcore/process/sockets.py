@@ -80,10 +80,16 @@ class Address:
         """
         address = cls(endpoint, sockets)
         address._listens = True
+        address.disown()
         for slot in range(slots):
             address.add(slot)
         address.listen(range(slots))
         return address
+
+    def own(self) -> None:
+        """We are the balancer: its name in the file system is ours to remove in the end."""
+        if self.endpoint.path is not None:
+            self._known = unixsocket.inode(self.endpoint.path)
 
     def disown(self) -> None:
         """A successor has it: its name in the file system is not ours to remove."""

@@ -163,8 +163,6 @@ class Supervisor:
         lock = before.lock if before is not None and same else None
         self.control = ControlServer(config.node.control_socket, by_verb(verbs(self)), self._kin, lock=lock)
         self.ending.callback(self.control.close)
-        if before is None:
-            self.write_pid()
         self.ending.callback(self._close_sockets)
         activated = activation.inherited(os.environ)
         for listener in config.listeners.values():
@@ -252,6 +250,7 @@ class Supervisor:
                 return
         if self.predecessor is not None:
             self.predecessor.replaced(self._take_over)
+        self.write_pid()
         self.control.register(self.selector)
         self._tell_expiry()
         self.logs.events.event(
@@ -274,7 +273,8 @@ class Supervisor:
             self.control.take_over()
         else:
             os.close(self.predecessor.lock)
-        self.write_pid()
+        for address in self.addresses.values():
+            address.own()
         self.household.take_over()
 
     def write_pid(self) -> None:

@@ -42,8 +42,12 @@ def verbs(supervisor: Supervisor) -> dict[str, Callable[[dict[str, Any]], dict[s
 
     def kill(arguments: dict[str, Any]) -> Pending:
         pending = Pending()
-        numbers = arguments.get("connections")
-        census.kill(supervisor.fleet, numbers, lambda killed: pending.resolve({"killed": killed}))
+
+        def finished(killed: int) -> None:
+            supervisor.logs.events.event("info", "connections_killed", count=killed)
+            pending.resolve({"killed": killed})
+
+        census.kill(supervisor.fleet, arguments.get("connections"), finished)
         return pending
 
     def server(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -60,6 +64,7 @@ def verbs(supervisor: Supervisor) -> dict[str, Callable[[dict[str, Any]], dict[s
         if level not in LEVELS:
             raise NlbError(f'"{level}" is no level; there is {", ".join(LEVELS)}')
         if level != was:
+            supervisor.logs.events.event("info", "log_level", level=level, was=was)
             supervisor.logs.events.set_level(level)
             supervisor.household.renew()
         return {"level": level, "was": was}

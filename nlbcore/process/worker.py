@@ -238,9 +238,15 @@ class Worker:
         self.numbers, self.addresses, self.trust = prepared.numbers, prepared.addresses, prepared.trust
         self.generation = prepared.generation
         self.generations.add(prepared.generation)
+        failed = None
         try:
             for slot in self.acceptors:
-                self._accept_for(slot)
+                try:
+                    self._accept_for(slot)
+                except OSError as error:
+                    failed = error
+            if failed is not None:
+                raise failed
         finally:
             for number in self.numbers.values():
                 self.engine.succeed(number)
@@ -261,6 +267,7 @@ class Worker:
         for address in taken.keys() - self.addresses.keys():
             for acceptor in taken.pop(address):
                 self.engine.drain_acceptor(acceptor)
+        failed = None
         for address, number in self.addresses.items():
             for acceptor in taken.get(address, ()):
                 self.engine.move_acceptor(acceptor, number)
@@ -269,7 +276,12 @@ class Worker:
                 for of, listening in self.sockets.get(address, {}).items():
                     if of == slot or (of >= ANY and slot == self.slot):
                         shared = of != self.slot
-                        taken[address].append(self.engine.add_acceptor(listening.fileno(), number, shared))
+                        try:
+                            taken[address].append(self.engine.add_acceptor(listening.fileno(), number, shared))
+                        except OSError as error:  # what can be watched is
+                            failed = error
+        if failed is not None:
+            raise failed
 
     def _rechecking(self, generation: int) -> Generator[None, None, None]:
         while (closed := self.engine.recheck_slice(RECHECKED_US)) is None:
@@ -323,23 +335,31 @@ class Worker:
 
     def _on_dump(self, message: Message) -> None:
         if message.lost:
-            self.channel.send(Message("DUMPED", text=NO_ROOM))
+            self.work.append(self._answering(Message("DUMPED", text=NO_ROOM)))
             return
         self.work.append(self._dumping(message.fds[0]))
 
+    def _answering(self, message: Message) -> Generator[None, None, None]:
+        """In its turn: answers come in the order of the questions."""
+        yield from ()
+        self.channel.send(message)
+
     def _dumping(self, fd: int) -> Generator[None, None, None]:
+        reason = ""
         try:
             slot: int | None = 0
             while slot is not None:
                 slot = self.engine.dump_slice(fd, slot)
                 yield
+        except OSError as error:
+            reason = error.strerror or str(error)
         finally:
             os.close(fd)
-        self.channel.send(Message("DUMPED"))
+        self.channel.send(Message("DUMPED", text=reason))
 
     def _on_kill(self, message: Message) -> None:
         if message.lost:
-            self.channel.send(Message("KILLED", text=NO_ROOM))
+            self.work.append(self._answering(Message("KILLED", text=NO_ROOM)))
             return
         numbers = array.array("Q")
         with os.fdopen(message.fds[0], "rb") as file:

@@ -154,6 +154,24 @@ def test_ca_added(balancer: Balancer, base: Tables, pki: Pki) -> None:
             client.ping(b"still here" * 1000)
 
 
+@pytest.mark.parametrize("by_way_of", ["off", "removed"])
+def test_ca_removed_by_way_of(balancer: Balancer, base: Tables, pki: Pki, by_way_of: str) -> None:
+    """Nor is there a way round in two steps: without client authentication, or without the listener, in between."""
+    between = changed(base)
+    if by_way_of == "off":
+        del between["listeners"]["web"]["client_auth"]
+    else:
+        between["listeners"] = {"away": between["listeners"]["web"]}
+    with ExitStack() as stack:
+        held = of_each(stack, balancer, pki, good=pki.client, bad=pki.other.client("of-the-other"))
+        assert enforce(balancer, between)["closed"] == 0
+        tables = changed(base, web={"client_auth": {"mode": "required", "ca": str(pki.root.path)}})
+        assert enforce(balancer, tables)["closed"] == len(held["bad"])
+        closed(balancer, held["bad"], "became_refused")
+        for client in held["good"]:
+            client.ping()
+
+
 def test_lower_depth(balancer: Balancer, base: Tables, pki: Pki) -> None:
     """Who came through more intermediates than are allowed now is closed."""
     with ExitStack() as stack:

@@ -14,6 +14,7 @@ cdef extern from "<errno.h>" nogil:
         ECONNRESET
         EINPROGRESS
         EINTR
+        EINVAL
         EMFILE
         ENFILE
         ENOBUFS

@@ -162,6 +162,9 @@ def test_the_name_of_a_unix_socket_goes_to_the_successor(opened: Opened, tmp_pat
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
     new.close()
+    assert path.exists(), "not its own before it has taken over"
+    new.own()
+    new.close()
     assert not path.exists()
 
 
