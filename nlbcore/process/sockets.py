@@ -89,7 +89,8 @@ class Address:
     def own(self) -> None:
         """We are the balancer: its name in the file system is ours to remove in the end."""
         if self.endpoint.path is not None:
-            self._known = unixsocket.inode(self.endpoint.path)
+            with contextlib.suppress(OSError):  # somebody has removed it: nothing is left to remove
+                self._known = unixsocket.inode(self.endpoint.path)
 
     def disown(self) -> None:
         """A successor has it: its name in the file system is not ours to remove."""
