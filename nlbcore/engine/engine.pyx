@@ -118,7 +118,6 @@ cdef class Engine:
         """
         cdef _Installed installed = _Installed(plan)
         cdef Listener *listener = installed.at
-        cdef bytes key
         cdef uint32_t capacity
         if not (0 <= plan.row < LISTENERS and 0 <= plan.group_row < GROUPS):
             raise ValueError(f"the segment has no row {plan.row} of listeners or {plan.group_row} of server groups")
@@ -151,19 +150,30 @@ cdef class Engine:
         listener.front = <void *>plan.front
         listener.fallback = <SSL_CTX *><uintptr_t>plan.fallback
         capacity = 8
-        while capacity < 2 * len(plan.names):
+        while capacity < 2 * (len(plan.names) + plan.more_names):
             capacity *= 2
         listener.names = <ServerName *>calloc(capacity, sizeof(ServerName))
         listener.names_mask = capacity - 1
         if listener.names == NULL:
             raise MemoryError
-        for name, context in plan.names.items():
+        self.numbered += 1
+        self.installed[self.numbered] = installed
+        self.add_names(self.numbered, plan.names)
+        return self.numbered
+
+    def add_names(self, int number, names):
+        """Enter server names of listener `number`, as many as its plan has announced; each has the address of its
+        certificate context.
+
+        Raises:
+            ValueError: a name that is too long
+        """
+        cdef Listener *listener = self._listener(number)
+        cdef bytes key
+        for name, context in names.items():
             key = name.encode("ascii")
             if name_put(listener, key, <uint16_t>len(key), <SSL_CTX *><uintptr_t>context) != 0:
                 raise ValueError(f"server name {name!r} is too long")
-        self.numbered += 1
-        self.installed[self.numbered] = installed
-        return self.numbered
 
     cdef Listener *_listener(self, int number) except NULL:
         return (<_Installed?>self.installed[number]).at

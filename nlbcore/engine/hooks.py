@@ -48,6 +48,7 @@ class ListenerPlan:
         alpn: our protocols in order of preference, wire format (RFC 7301, 3.1); empty for none
         fallback: address of the certificate context for a client that names nobody we know
         names: address of the certificate context for each server name, lower case, ``*.`` for a wildcard
+        more_names: how many of them `Engine.add_names` will bring
         revocations: the table of the listener's revocation lists; None: nobody is revoked
         overdue_accepted: a list past its nextUpdate refuses only those that it has
         store: address of the ``X509_STORE`` with the CAs of the clients
@@ -77,6 +78,7 @@ class ListenerPlan:
     alpn: bytes
     fallback: int
     names: Mapping[str, int]
+    more_names: int = 0
     revocations: Table | None = None
     overdue_accepted: bool = False
     store: int = 0

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from nlbcore.tls.material import ListenerMaterial
 
 
+NAMES = 128
+"""Server names in a step."""
+
+
 @dataclass(frozen=True)
 class Trust:
     """Which clients a generation lets in, as far as OpenSSL verifies it."""
@@ -140,6 +144,7 @@ class Preparation:
             if wanted is not None:
                 self.settings[plan.row] = wanted
             self.numbers[name] = self._engine.add_listener(plan)
+            yield from self._name(self.numbers[name], contexts)
             self.trust[name] = trust
             self.addresses.update((str(address), self.numbers[name]) for address in listener.bind)
             yield
@@ -176,6 +181,17 @@ class Preparation:
                 self._garbage += contexts.made
                 contexts.made.clear()
                 return
+
+    def _name(self, number: int, contexts: Contexts) -> Generator[None, None, None]:
+        """Tell the engine which context is for which name, a few in a step."""
+        names = list(contexts.by_name.items())
+        for start in range(0, len(names), NAMES):
+            yield
+            if not self.wanted:
+                return
+            self._engine.add_names(
+                number, {name: context_address(context) for name, context in names[start : start + NAMES]}
+            )
 
     def _plan(
         self,
@@ -215,6 +231,7 @@ class Preparation:
             depth=listener.client_auth.depth,
             lost_trust=trust.lost(self._before.get(name)),
             keep_live=listener.client_auth.on_revoked == "keep",
-            names={known: context_address(context) for known, context in contexts.by_name.items()},
+            names={},
+            more_names=len(contexts.by_name),
             keep=(group, wanted, *contexts.made),
         )
