@@ -55,8 +55,11 @@ _ASIDE = b"\0"
 _LONGEST = 64 * 1024 * 1024
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_WRITE
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-"""What is meant for the supervisor, also when it is sent to the whole group; attendants ignore it."""
+SIGNALS = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2),
+    *(signal.SIGTTIN, signal.SIGTTOU),
+)
+"""What is meant for the supervisor, also when it is sent to the whole group; attendants and workers ignore it."""
 DELAYS = (0.1, 1.0, 5.0, 30.0)
 """Seconds before it is started again; one that has lived for longer than the last begins anew."""
 BEAT = 0.25

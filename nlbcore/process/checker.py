@@ -28,6 +28,7 @@ from nlbcore.config.check import check
 from nlbcore.config.finding import Finding, in_order
 from nlbcore.config.load import STAND_IN, load
 from nlbcore.errors import EXIT_FAILED, StartError
+from nlbcore.process.attendant import SIGNALS
 from nlbcore.process.snapshot import Limits, NoRowError, Rows, Snapshot
 from nlbcore.segment import GROUPS, LISTENERS, SERVERS
 from nlbcore.tls.material import Material, load_material
@@ -45,12 +46,6 @@ ROOM = Limits(LISTENERS, GROUPS, SERVERS)
 """All that the segment has."""
 
 _PIECE = 1 << 20
-_SIGNALS = (
-    *(signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2),
-    *(signal.SIGTTIN, signal.SIGTTOU, signal.SIGCHLD),
-)
-"""Those that the supervisor has handlers for."""
-
 DESCRIPTORS_PER_CONNECTION = 2
 """One towards the client, one towards the server."""
 
@@ -244,7 +239,7 @@ def _become_checker(
 
         gc.freeze()  # what the supervisor held is not ours to finalise: its numbers name other files here
         signal.set_wakeup_fd(-1)
-        for number in _SIGNALS:
+        for number in (*SIGNALS, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)  # Ctrl-C ends it without a traceback
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         close_all_but(sorted({0, 1, 2, theirs.fileno()}))

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from nlbcore.errors import NlbError, StartError
 from nlbcore.process import worker
+from nlbcore.process.attendant import SIGNALS
 from nlbcore.process.backoff import ended_by
 from nlbcore.process.channel import Channel, ChannelError, Message
 from nlbcore.process.errand import Errand
@@ -56,17 +57,8 @@ LONGEST_GAP = 1.0
 LATE = 1.0
 """Seconds between two looks after which the supervisor itself has slept (SIGSTOP, a paused machine): it accuses nobody of
 a silence that was its own."""
-SIGNALS = (
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGCHLD,
-    signal.SIGHUP,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-)
+HANDLED = (*SIGNALS, signal.SIGCHLD)
+"""What the supervisor has handlers for."""
 
 
 class Fleet:
@@ -80,7 +72,6 @@ class Fleet:
         fronts: the blank front contexts, by row
         events: the event log
         selector: the supervisor's
-        freed: called when nobody needs a generation any more
         retired: slots beside those, without a worker: a predecessor had them, and their sockets have clients
     """
 
@@ -93,7 +84,6 @@ class Fleet:
         fronts: Sequence[SSL.Context],
         events: EventLog,
         selector: selectors.BaseSelector,
-        freed: Callable[[], None] = lambda: None,
         retired: int = 0,
     ) -> None:
         self.slots = [Slot(number) for number in range(count)]
@@ -112,7 +102,6 @@ class Fleet:
         """Of the generations that somebody needs."""
         self.numbered = 2
         """The next generation's number; one that was refused has had its own."""
-        self._freed = freed
         self._starting = True
         self._stopping = False
         self._told_to_stop = False
@@ -185,7 +174,7 @@ class Fleet:
 
     def _start(self, slot: Slot) -> None:
         ours, theirs = Channel.pair()
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
         try:
             self.selector.register(ours, selectors.EVENT_READ, partial(self._on_channel, slot))
             try:
@@ -208,7 +197,7 @@ class Fleet:
             ours.close()
             raise
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
             theirs.close()
         now = time.monotonic()
         slot.pid, slot.channel, slot.begun = pid, ours, True
@@ -322,7 +311,6 @@ class Fleet:
         needed = self.generations
         for generation in [one for one in self.rows if one not in needed]:
             del self.rows[generation]
-            self._freed()
 
     def _on_done(self, slot: Slot, message: Message) -> None:
         """It serves the generation."""

@@ -15,7 +15,7 @@ from nlbcore.segment import HEARTS
 
 if TYPE_CHECKING:
     import selectors
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from pathlib import Path
 
     from nlbcore.address import Endpoint
@@ -105,53 +105,46 @@ class Household:
 
     # -- orders -------------------------------------------------------------------------------------------------------
 
-    def _of_log_writer(self, control: int) -> logwriter.Orders:
+    def _event_log(self) -> dict[str, Any]:
+        """What all of them are told of it."""
         events = self._logs.events
+        return {"events": events.fd, "level": events.level, "format": events.format}
+
+    def _of_log_writer(self, control: int) -> logwriter.Orders:
         return logwriter.Orders(
             segment=self._segment.fd,
             facts=self._facts.fd,
             eventfd=self._eventfd,
             control=control,
             access=self._logs.access,
-            events=events.fd,
-            level=events.level,
-            format=events.format,
+            **self._event_log(),
         )
 
     def _of_prober(self, control: int) -> prober.Orders:
-        events = self._logs.events
         return prober.Orders(
             segment=self._segment.fd,
             control=control,
             checks=self._checks,
-            events=events.fd,
-            level=events.level,
-            format=events.format,
+            **self._event_log(),
         )
 
     def _of_admin(self, control: int) -> admin.Orders:
         assert self.listening is not None
-        events = self._logs.events
         return admin.Orders(
             segment=self._read_only,
             facts=self._facts.fd,
             control=control,
             listening=self.listening.fileno(),
-            events=events.fd,
-            level=events.level,
-            format=events.format,
+            **self._event_log(),
             bind=str(self._fleet.snapshot.config.node.admin),
         )
 
     def _of_watcher(self, control: int) -> watcher.Orders:
-        events = self._logs.events
         return watcher.Orders(
             segment=self._segment.fd,
             control=control,
-            events=events.fd,
             paths=self._paths,
-            level=events.level,
-            format=events.format,
+            **self._event_log(),
             since=self._read_at,
         )
 
@@ -217,11 +210,10 @@ class Household:
             if one.finished:
                 del self.attendants[name]
 
-    def renew(self, names: Iterable[str] = HEARTS) -> None:
-        """New orders for these."""
-        for name in names:
-            if name in self.attendants:
-                self.attendants[name].renew()
+    def renew(self) -> None:
+        """New orders for all."""
+        for one in self.attendants.values():
+            one.renew()
 
     def told(self, snapshot: Snapshot, read_at: float) -> None:
         """A new generation is in force, and the workers serve it: now the attendants."""

@@ -221,7 +221,7 @@ class Reload:
     def tick(self, now: float) -> None:
         """Go on when the workers are settled; do not wait for ever."""
         fleet = self._means.fleet
-        if self._snapshot is not None and fleet.rollout is None and fleet.settled:
+        if self._snapshot is not None and fleet.settled:
             self._prepare(self._snapshot)
         elif now >= self._until and fleet.rollout is None:
             if self._checker is not None:

@@ -30,7 +30,7 @@ from nlbcore.errors import EXIT_FAILED, ConfigError, NlbError, StartError
 from nlbcore.facts import Facts
 from nlbcore.process import activation, checker, limits, pidfile
 from nlbcore.process.expiry import Expiry
-from nlbcore.process.fleet import SIGNALS, Fleet
+from nlbcore.process.fleet import HANDLED, Fleet
 from nlbcore.process.household import Household
 from nlbcore.process.logs import Logs
 from nlbcore.process.notify import Notifier
@@ -287,7 +287,7 @@ class Supervisor:
     def _watch_signals(self) -> None:
         read, self.wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(self.wakeup, warn_on_full_buffer=False)
-        for number in SIGNALS:
+        for number in HANDLED:
             signal.signal(number, _noted)
         self.selector.register(read, selectors.EVENT_READ, lambda _mask: self._on_signals(read))
 

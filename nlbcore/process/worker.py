@@ -29,6 +29,7 @@ import setproctitle
 from nlbcore.engine import counters
 from nlbcore.engine.engine import Engine
 from nlbcore.errors import EXIT_FAILED
+from nlbcore.process.attendant import SIGNALS
 from nlbcore.process.channel import ANY, Channel, Message
 from nlbcore.process.preparation import Preparation, Trust
 from nlbcore.segment import BLOCK
@@ -59,17 +60,6 @@ NO_ROOM = "too many open files"
 
 RECHECKED_US = 200
 """Microseconds of re-checking live connections between two rounds: no more than a step of a handshake."""
-
-_SIGNALS = (
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGHUP,
-    signal.SIGQUIT,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-)
 
 
 @dataclass(frozen=True)
@@ -404,7 +394,7 @@ def main(inheritance: Inheritance) -> NoReturn:
     """A worker's life after the fork; never returns into the supervisor's code."""
     status = EXIT_FAILED
     try:
-        for number in _SIGNALS:
+        for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
