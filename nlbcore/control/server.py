@@ -184,12 +184,12 @@ class ControlServer:
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
     def hand_over(self) -> None:
-        """Another has taken over: give every client the answer that is ready for it, and leave path and lock to it."""
-        for client in list(self._clients):
-            if client.unsent:
-                with contextlib.suppress(OSError):
-                    client.sock.sendmsg([client.unsent])
-        self._forsake()
+        """Another has taken over, and has path and lock. Who has come to us before is answered by us, whoever still waits in
+        the queue too.
+        """
+        for _ in range(_BACKLOG // CLIENTS):
+            self._on_connection(0)
+        self._stop_listening()
         os.close(self._lock)
 
     def bind_again(self) -> None:
@@ -228,9 +228,11 @@ class ControlServer:
     def close(self) -> None:
         """End every client and remove socket and lock file, if they are still ours. Held clients see the end."""
         if self._socket.fileno() < 0:
+            self._end_all()
             return
         unixsocket.remove(self._place, self._inode)
-        self._forsake()
+        self._stop_listening()
+        self._end_all()
         if self._place != self.path:  # the lock file is that of the server that we have not replaced
             os.close(self._lock)
             return
@@ -239,11 +241,13 @@ class ControlServer:
                 self._lock_path.unlink()
         os.close(self._lock)
 
-    def _forsake(self) -> None:
+    def _stop_listening(self) -> None:
         self._resume = None
         if self._selector is not None and self._socket in self._selector.get_map():
             self._selector.unregister(self._socket)
         self._socket.close()
+
+    def _end_all(self) -> None:
         for client in list(self._clients):
             self._end(client)
 
