@@ -135,12 +135,12 @@ def test_maint(balancer: Balancer) -> None:
 
 def test_weight(balancer: Balancer) -> None:
     """In the new ratio, at both workers; 0 is none at all, and live ones go on."""
-    assert order(balancer, "weight", "ab/a", "25")["weight"] == 25
-    order(balancer, "weight", "ab/b", "75")
-    found = visits(balancer, 40)
-    assert 5 <= found["a"] <= 15, found
     with ExitStack() as stack:
         live = one_of_each(stack, balancer)
+        assert order(balancer, "weight", "ab/a", "25")["weight"] == 25
+        order(balancer, "weight", "ab/b", "75")
+        found = visits(balancer, 40)
+        assert 5 <= found["a"] <= 15, found
         order(balancer, "weight", "ab/a", "0")
         assert visits(balancer) == {"b": 8}
         live["a"].ping(b"still here" * 1000)
