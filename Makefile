@@ -8,7 +8,7 @@ VENV ?= .venv
 help:  ## print this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-$(VENV)/installed: pyproject.toml setup.py $(shell find nlbcore cli -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi')
+$(VENV)/installed: pyproject.toml setup.py $(shell find nlbcore cli bench/nlbbench -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi')
 	@echo "installing into $(VENV): a minute or two"
 	test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check ".[test]"

@@ -1,6 +1,6 @@
 """The compiled modules and the table of build profiles; metadata is in pyproject.toml.
 
-The list of modules is the tree itself (every `nlbcore/**/*.pyx`): a list beside it could name a module that is gone
+The list of modules is the tree itself (every `.pyx` below SOURCES): a list beside it could name a module that is gone
 or miss one that came, and a missed module shows only when it is imported. TESTS_ONLY is the one exception.
 
 `NLB_BUILD` chooses the profile (default: release):
@@ -22,6 +22,8 @@ from typing import Any
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
+# Folder that a package stands in -> the package.
+SOURCES = {".": "nlbcore", "bench": "nlbbench"}
 TESTS_ONLY = {"nlbcore.engine._testing"}
 
 
@@ -83,8 +85,11 @@ PROFILES = {
 def modules(profile: Profile) -> list[Extension]:
     """Every `.pyx` of the tree as an extension of this profile. Paths are relative: setuptools refuses others."""
     found = []
-    for path in sorted(Path("nlbcore").glob("**/*.pyx")):
-        name = ".".join(path.with_suffix("").parts)
+    paths = {
+        path: Path(folder) for folder, package in SOURCES.items() for path in Path(folder, package).glob("**/*.pyx")
+    }
+    for path, folder in sorted(paths.items()):
+        name = ".".join(path.relative_to(folder).with_suffix("").parts)
         if name in TESTS_ONLY and not profile.tests_only:
             continue
         found.append(
@@ -105,6 +110,7 @@ def translate(extensions: list[Extension], name: str, *, build_dir: str, force: 
     translated: list[Extension] = cythonize(  # type: ignore[no-untyped-call]
         extensions,
         build_dir=build_dir,
+        include_path=list(SOURCES),
         compiler_directives={**COMMON, **PROFILES[name].directives},
         force=force,
         nthreads=len(os.sched_getaffinity(0)),

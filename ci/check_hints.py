@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-HINTS = ("performance hint", "warning: nlbcore/")
+HINTS = ("performance hint", "warning: nlbcore/", "warning: bench/")
 
 
 def translate_again() -> None:

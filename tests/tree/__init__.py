@@ -11,7 +11,10 @@ ROOT = Path(__file__).resolve().parents[2]
 def sources(*suffixes: str) -> list[Path]:
     """The product's sources with these suffixes, relative to the repository."""
     found = [
-        path for folder in ("nlbcore", "cli/nlbcli") for path in (ROOT / folder).rglob("*") if path.suffix in suffixes
+        path
+        for folder in ("nlbcore", "cli/nlbcli", "bench/nlbbench")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in suffixes
     ]
     return sorted(path.relative_to(ROOT) for path in found)
 

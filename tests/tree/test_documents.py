@@ -40,3 +40,4 @@ def test_every_folder_with_sources_is_a_package() -> None:
 def test_types_are_shipped() -> None:
     assert (ROOT / "nlbcore/py.typed").exists()
     assert (ROOT / "cli/nlbcli/py.typed").exists()
+    assert (ROOT / "bench/nlbbench/py.typed").exists()

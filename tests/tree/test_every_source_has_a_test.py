@@ -24,12 +24,12 @@ EXCEPTIONS = {
 
 def expected(source: Path) -> Path:
     """nlbcore/engine/loop.pyx -> tests/engine/test_loop.py, nlbcore/tls/policy.py -> tests/unit/tls/test_policy.py,
-    cli/nlbcli/config/show.py -> tests/cli/config/test_show.py.
+    cli/nlbcli/config/show.py -> tests/cli/config/test_show.py, bench/nlbbench/load.py -> tests/bench/test_load.py.
     """
     parts = source.with_suffix("").parts
     folder: tuple[str, ...]
-    if parts[0] == "cli":
-        folder = ("cli", *parts[2:-1])
+    if parts[0] in {"cli", "bench"}:
+        folder = (parts[0], *parts[2:-1])
     elif parts[1] == "engine":
         folder = parts[1:-1]
     else:

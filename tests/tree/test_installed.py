@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import nlbbench
 import nlbcli
 import nlbcore
 from tests.tree import ROOT, run
@@ -27,7 +28,7 @@ def _editable() -> bool:
 
 @pytest.mark.skipif(os.environ.get("NLB_TESTS_NO_SKIP") != "1", reason="only CI promises a real install")
 def test_the_package_under_test_is_the_installed_one() -> None:
-    for package in (nlbcore, nlbcli):
+    for package in (nlbcore, nlbcli, nlbbench):
         assert package.__file__ is not None
         assert not Path(package.__file__).is_relative_to(ROOT / package.__name__), package.__file__
         assert "site-packages" in package.__file__

@@ -42,7 +42,14 @@ BAD = {
     "observe/log.py": ["from nlbcore.engine.loop import x"],
     "errors.py": ["from nlbcore.config import finding", "import tests.support"],
     "novelty/thing.py": ["import nlbcore.errors"],
-    "../cli/nlbcli/run.py": ["from nlbcore.process import worker", "from nlbcore.engine import engine"],
+    "../cli/nlbcli/run.py": [
+        "from nlbcore.process import worker",
+        "from nlbcore.engine import engine",
+        "from nlbbench.load import run",
+    ],
+    "../cli/nlbcli/bench/load.py": ["from nlbcore.process import worker"],
+    "../bench/nlbbench/load.py": ["from nlbcore.process import worker", "import nlbcli.main"],
+    "process/worker.py": ["import nlbbench"],
 }
 GOOD = {
     "engine/loop.pyx": [
@@ -63,6 +70,12 @@ GOOD = {
     "observe/log.py": ["from nlbcore.engine import counters", "from nlbcore import __version__"],
     "process/worker.py": ["from nlbcore.engine import engine", "from nlbcore.config.load import load"],
     "../cli/nlbcli/run.py": ["from nlbcore.process.supervisor import serve", "import nlbcli.main"],
+    "../cli/nlbcli/bench/load.py": ["from nlbbench.load import run", "import nlbcli.main"],
+    "../bench/nlbbench/generator.pyx": [
+        "from nlbcore.engine.openssl cimport ossl",
+        "from nlbbench.spec import Load",
+        "from nlbcore.errors import NlbError",
+    ],
 }
 
 

@@ -1,0 +1,20 @@
+"""nlbbench: what `nlb bench` runs. This is the map; the method is in `bench/README.md`.
+
+    spec        THE CONTRACT: what to run and what came out, frozen, with a JSON round trip; imports nothing of ours
+    scenarios   the named kinds of load (handshakes, resumed, download, storm, ...), each a function that gives a `Load`
+    load        run(load) -> Outcome: forks the generator's processes, calls the hooks, adds up what they counted
+    client      what a process of the generator starts from: address, TLS contexts, limits; everything cold
+    generator   the compiled loop of one process: connections, schedule, checks, counts; no Python, no GIL
+    pattern     the bytes that are sent and expected: their place in the stream can be told from any few of them
+    histogram   the HdrHistogram of latencies: merging, percentiles, encoding
+    backends    servers of our own behind what is measured: echo, source, sink, slow; each a process
+    backend     their compiled loop
+
+A load is one or several *populations*, which run side by side: echo messages beside a storm of handshakes is two. A
+population makes *exchanges*, of one kind (`Work`); every one of them ends as done or as failed, with its kind of
+failure, and none is left out. In the open model an exchange has a planned start, and its latency counts from there
+whether or not the generator or the server was ready then; in the closed model each connection begins the next one when
+the last is over.
+
+nlbbench may use nlbcore's errors and the engine's tables; nothing but `nlbcli.bench` imports nlbbench.
+"""
