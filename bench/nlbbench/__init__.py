@@ -9,6 +9,11 @@
     histogram   the HdrHistogram of latencies: merging, percentiles, encoding
     backends    servers of our own behind what is measured: echo, source, sink, slow; each a process
     backend     their compiled loop
+    material    the certificates of a comparison
+    proxies     what is known of nlb, HAProxy, nginx, Hitch, stunnel: how each is told to do the same work
+    peers       one of them under a name: started, checked, reloaded, stopped; or running already
+    guard       ends the processes of a proxy with the harness, however that ends
+    accounting  CPU time and memory of a tree of processes, from the kernel
 
 A load is one or several *populations*, which run side by side: echo messages beside a storm of handshakes is two. A
 population makes *exchanges*, of one kind (`Work`); every one of them ends as done or as failed, with its kind of
@@ -16,5 +21,5 @@ failure, and none is left out. In the open model an exchange has a planned start
 whether or not the generator or the server was ready then; in the closed model each connection begins the next one when
 the last is over.
 
-nlbbench may use nlbcore's errors and the engine's tables; nothing but `nlbcli.bench` imports nlbbench.
+nlbbench may use nlbcore's errors, its certificate authority and the engine's tables; nothing but `nlbcli.bench` imports nlbbench.
 """
