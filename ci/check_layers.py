@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-FLOOR = ("errors", "address", "termination", "facts", "segment", "unixsocket")
+FLOOR = ("errors", "address", "proxy_protocol", "termination", "facts", "segment", "unixsocket")
 
 # What a layer may import beside itself and the packages of others. A name stands for the module and all below it.
 ALLOWED: dict[str, tuple[str, ...]] = {
