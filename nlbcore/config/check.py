@@ -129,8 +129,9 @@ def _client_auth(loaded: Loaded, listener: Listener, path: KeyPath) -> Iterator[
         yield loaded.finding(
             (*path, "crl"), "warning", 'has no effect while mode = "off"', 'mode = "required" turns it on'
         )
-    if auth.on_crl_overdue != "refuse" and not auth.crl and loaded.whole(path):
-        yield loaded.finding((*path, "on_crl_overdue"), "warning", "has no effect without `crl`")
+    for key, default in (("on_crl_overdue", "refuse"), ("crl_scope", "leaf")):
+        if getattr(auth, key) != default and not auth.crl and loaded.whole(path):
+            yield loaded.finding((*path, key), "warning", "has no effect without `crl`")
 
 
 def _groups(loaded: Loaded, config: Config) -> Iterator[Finding]:

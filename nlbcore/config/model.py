@@ -161,10 +161,10 @@ class ClientAuth(Table):
         "a CA without a list is refused: each CA that issues clients needs its certificate in `ca` and its list here.",
         default_text="absent: nobody is revoked",
     )
-    crl_scope: Literal["leaf"] = option(
+    crl_scope: Literal["leaf", "chain"] = option(
         "leaf",
-        "leaf: the client certificate itself is looked up.",
-        later=("chain",),
+        "leaf: the client certificate itself is looked up. "
+        "chain: the CAs above it too, as far up as they stand in `ca`; each of those that issues CAs needs its list.",
     )
     on_crl_overdue: Literal["refuse", "accept"] = option(
         "refuse",

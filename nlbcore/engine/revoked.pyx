@@ -3,22 +3,25 @@
 The table is one piece of memory without a pointer in it, so that all workers can map the same one. Numbers are in the
 machine's byte order; offsets count from the start:
 
-    0    8  magic, "NLB-CRLs"               then for each CA of the listener, 64 bytes:
-    8    4  version, 1                      0    8  nextUpdate, Unix seconds
-    12   4  how many CAs                    8    8  offset of its records
-    16   8  size of the whole               16   4  how many records
-    24   8  0                               20   4  1: a list is in force; 0: there is none
-                                            24   8  offset of the subject, DER
-                                            32   8  offset of the SubjectPublicKeyInfo, DER
-                                            40   8  offset of the key identifier
-                                            48  12  4 each: the sizes of these three
-                                            60   4  0
+    0    8  magic, "NLB-CRLs"               then for each CA of the listener, 72 bytes:
+    8    4  version, 2                      0    8  nextUpdate, Unix seconds
+    12   4  how many CAs                    8    8  when a list of the CAs above it becomes overdue
+    16   8  size of the whole               16   8  offset of its records
+    24   8  0                               24   4  how many records
+                                            28   4  1: a list is in force; 0: there is none
+                                            32   8  offset of the subject, DER
+                                            40   8  offset of the SubjectPublicKeyInfo, DER
+                                            48   8  offset of the key identifier
+                                            56  12  4 each: the sizes of these three
+                                            68   4  by the lists above it - 1: revoked; 2: one is missing; 0: good
 
 A record is a serial number: 20 octets (RFC 5280, 4.1.2.2), big-endian, zeros in front. The records of a CA are sorted.
 
 A CA is recognised by its name *and* its key, never by the name alone. The key is that of the certificate above the
 client's in the chain that was verified. When that is not known - a resumed session, whose chain is gone - every CA of
 that name counts that the client certificate's authority key identifier does not exclude, and the worst answer of them.
+
+How a CA stands itself (`crl_scope = "chain"`) is the compiler's word too: ``tls/standing`` says why it can be.
 """
 
 cimport cython
@@ -35,7 +38,9 @@ from nlbcore.engine.openssl cimport (
 
 cdef enum:
     SERIAL = 20
-    TABLE_VERSION = 1
+    TABLE_VERSION = 2
+    ABOVE_REVOKED = 1
+    ABOVE_MISSING = 2
 
     BOOLEAN = 0x01
     OCTET_STRING = 0x04
@@ -58,6 +63,7 @@ cdef struct Header:
 
 cdef struct Authority:
     int64_t next_update
+    int64_t above_update
     uint64_t records
     uint32_t count
     uint32_t listed
@@ -67,7 +73,7 @@ cdef struct Authority:
     uint32_t subject_size
     uint32_t key_size
     uint32_t key_id_size
-    uint32_t reserved
+    uint32_t above
 
 # OIDs below id-ce, with tag and length
 cdef unsigned char *REASON_CODE = b"\x06\x03\x55\x1d\x15"
@@ -168,12 +174,13 @@ cdef int revoked_look(
         if not concerns(table, &authority, &origin, &issuer_key):
             continue
         known = True
-        if not authority.listed:
+        if authority.above == ABOVE_REVOKED:
+            return X509_V_ERR_CERT_REVOKED
+        if not authority.listed or authority.above == ABOVE_MISSING:
             missing = True
-            continue
         if searchable and recorded(table + authority.records, authority.count, serial):
             return X509_V_ERR_CERT_REVOKED
-        if now > authority.next_update:
+        if now > authority.next_update or now > authority.above_update:
             overdue = True
     if missing or not known:
         return X509_V_ERR_UNABLE_TO_GET_CRL

@@ -244,6 +244,7 @@ class Supervisor:
         gc.collect()
         gc.freeze()
         self.fleet.start(self.first, self.sealed)
+        del self.first  # the fleet has the generation in force: this one's keys and lists go when it is succeeded
         while not (self.fleet.serving and self.household.ready):
             self._turn()
             if self.draining:
@@ -279,7 +280,7 @@ class Supervisor:
 
     def write_pid(self) -> None:
         """That we are the balancer."""
-        path = self.first.config.node.pid_file
+        path = self.snapshot.config.node.pid_file
         if path is not None:
             pidfile.write(path)
             self.ending.callback(pidfile.remove, path)

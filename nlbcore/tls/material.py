@@ -151,13 +151,14 @@ class _Reader:
         """A listener's lists; compiled once for all listeners with the same lists and CAs."""
         if auth.mode == "off" or not auth.crl or not authorities:
             return Revocations(None, ())
-        key = (auth.crl, auth.on_crl_overdue, authorities)
+        key = (auth.crl, auth.on_crl_overdue, auth.crl_scope, authorities)
         if key not in self._tables:
             self._tables[key] = compile_lists(
                 [Source(name, partial(self._lists, name)) for name in auth.crl],
                 [x509.load_der_x509_certificate(der) for der in authorities],
                 self._now,
                 overdue_accepted=auth.on_crl_overdue == "accept",
+                chain=auth.crl_scope == "chain",
             )
         made = self._tables[key]
         several = len(auth.crl) > 1

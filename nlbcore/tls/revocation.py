@@ -13,14 +13,14 @@ The table, drawn at the top of ``engine/revoked.pyx``, has one entry for each CA
     header | entry of CA 1 | entry of CA 2 | ... | names, keys and key identifiers | records of CA 1 | records of CA 2 ...
 
 It contains no pointer, so that one copy of it can serve all workers.
+
+With ``crl_scope = "chain"`` each entry also says how that CA stands by the lists of the others: see ``tls/standing``.
 """
 
 from __future__ import annotations
 
 import datetime
 import hashlib
-import re
-import string
 import struct
 import warnings
 from dataclasses import dataclass, field
@@ -28,27 +28,25 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding
 
-from nlbcore.engine.revoked import authority, collect
+from nlbcore.engine.revoked import collect
+from nlbcore.tls.authorities import authorities_of, canonical
 from nlbcore.tls.pem import BadFile
+from nlbcore.tls.standing import MISSING, NEVER, REVOKED, SERIAL, Standing, standings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPublicKeyTypes
-
     from nlbcore.config.finding import Severity
+    from nlbcore.tls.authorities import Authority
 
     Remark = tuple[int | None, Severity, str, str]  # number of the file, severity, sentence, hint
 
 MAGIC = b"NLB-CRLs"
-VERSION = 1
-NEVER = 2**63 - 1
-SERIAL = 20
+VERSION = 2
 _HEADER = struct.Struct("=8sIIQQ")
-_ENTRY = struct.Struct("=qQIIQQQIIII")
+_ENTRY = struct.Struct("=qqQIIQQQIIII")
 
 _HARMLESS = (
     x509.AuthorityKeyIdentifier,
@@ -58,9 +56,6 @@ _HARMLESS = (
     x509.IssuingDistributionPoint,  # looked into
 )
 """Extensions that may be critical."""
-
-_BLANKS = re.compile("[ \t\n\v\f\r]+")
-_SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,29 +97,6 @@ class RevocationList:
 
 
 @dataclass(frozen=True, slots=True)
-class Authority:
-    """A CA of the listener; two certificates with one name and one key are one CA.
-
-    Attributes:
-        name: `canonical` of its subject.
-        subject: DER.
-        key: SubjectPublicKeyInfo, DER.
-        key_id: its subject key identifier; empty when it has none, or several.
-        may_sign: whether its key usage allows it to sign lists.
-        public_key: to verify lists with.
-        text: its subject for people.
-    """
-
-    name: tuple[object, ...]
-    subject: bytes
-    key: bytes
-    key_id: bytes
-    may_sign: bool
-    public_key: CertificateIssuerPublicKeyTypes
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class InForce:
     """A list that counts: whose it is, for people, when it becomes overdue (None for never), and which one it is."""
 
@@ -149,6 +121,7 @@ def compile_lists(
     now: datetime.datetime,
     *,
     overdue_accepted: bool,
+    chain: bool = False,
 ) -> Revocations:
     """Read and check all lists of a listener, and compile those that count.
 
@@ -157,6 +130,7 @@ def compile_lists(
         certificates: the listener's `ca`.
         now: UTC.
         overdue_accepted: only for the wording of findings.
+        chain: the CAs are looked up too.
     """
     authorities = authorities_of(certificates)
     remarks: list[Remark] = []
@@ -175,22 +149,24 @@ def compile_lists(
                 remarks.append((file, "error", f"{label}: {error}", error.hint))
     chosen = list(_choose(lists, remarks))
     remarks += _dates(chosen, now, overdue_accepted=overdue_accepted)
-    failed = any(severity == "error" for _, severity, _, _ in remarks)
-    if not failed:
-        with_list = {one.issuer for one in chosen}
-        remarks += [
-            (None, "warning", f"there is no list of {one.text}: its clients are refused (crl_missing)", "")
-            for index, one in enumerate(authorities)
-            if index not in with_list
-        ]
-    if failed:
+    if any(severity == "error" for _, severity, _, _ in remarks):
         return Revocations(None, tuple(remarks))
+    with_list = {one.issuer: one for one in chosen}
+    remarks += [
+        (None, "warning", f"there is no list of {one.text}: its clients are refused (crl_missing)", "")
+        for index, one in enumerate(authorities)
+        if index not in with_list
+    ]
+    stand = standings(authorities, with_list, now) if chain else [Standing()] * len(authorities)
+    remarks += _standing(authorities, stand)
     in_force = tuple(InForce(authorities[one.issuer].text, one.next_update, one.number, one.digest) for one in chosen)
-    return Revocations(compile_table(chosen, authorities), tuple(remarks), in_force)
+    return Revocations(compile_table(chosen, authorities, stand), tuple(remarks), in_force)
 
 
-def compile_table(lists: Iterable[RevocationList], authorities: Sequence[Authority]) -> bytes:
-    """The table of at most one list for each CA; see the top."""
+def compile_table(
+    lists: Iterable[RevocationList], authorities: Sequence[Authority], stand: Sequence[Standing] = ()
+) -> bytes:
+    """The table of at most one list for each CA, and of how the CAs stand themselves; see the top."""
     by_issuer = {one.issuer: one for one in lists}
     entries, texts, records = [], [], []
     at = _HEADER.size + len(authorities) * _ENTRY.size
@@ -202,52 +178,15 @@ def compile_table(lists: Iterable[RevocationList], authorities: Sequence[Authori
         sizes = (len(issuer.subject), len(issuer.key), len(issuer.key_id))
         due = NEVER if one is None or one.next_update is None else int(one.next_update.timestamp())
         mine = b"" if one is None else one.records
-        entries.append(_ENTRY.pack(due, records_at, len(mine) // SERIAL, one is not None, *places, *sizes, 0))
+        itself = stand[index] if stand else Standing()
+        count = len(mine) // SERIAL
+        entries.append(_ENTRY.pack(due, itself.due, records_at, count, one is not None, *places, *sizes, itself.fault))
         texts += [issuer.subject, issuer.key, issuer.key_id]
         records.append(mine)
         at += sum(sizes)
         records_at += len(mine)
     header = _HEADER.pack(MAGIC, VERSION, len(authorities), records_at, 0)
     return b"".join([header, *entries, *texts, *records])
-
-
-def authorities_of(certificates: Iterable[x509.Certificate]) -> list[Authority]:
-    """The CAs of these certificates, each once: a renewed certificate of one is the same CA."""
-    found: dict[tuple[object, ...], Authority] = {}
-    for certificate in certificates:
-        subject, key = authority(certificate.public_bytes(Encoding.DER))
-        made = Authority(
-            name=canonical(certificate.subject),
-            subject=subject,
-            key=key,
-            key_id=_key_id(certificate),
-            may_sign=_may_sign(certificate),
-            public_key=certificate.public_key(),  # type: ignore[arg-type]
-            text=certificate.subject.rfc4514_string() or "the CA without a name",
-        )
-        same = found.get((made.name, made.key))
-        if same is not None:
-            made = Authority(
-                same.name,
-                same.subject,
-                same.key,
-                same.key_id if same.key_id == made.key_id else b"",
-                same.may_sign or made.may_sign,
-                same.public_key,
-                same.text,
-            )
-        found[made.name, made.key] = made
-    return list(found.values())
-
-
-def canonical(name: x509.Name) -> tuple[object, ...]:
-    """A name such that two are equal when OpenSSL takes them for one: without case and superfluous blanks (RFC 5280, 7.1)."""
-
-    def value(attribute: x509.NameAttribute[str | bytes]) -> str | bytes:
-        text = attribute.value
-        return text if isinstance(text, bytes) else _BLANKS.sub(" ", text.translate(_SMALL)).strip(" ")
-
-    return tuple(tuple((pair.oid.dotted_string, value(pair)) for pair in rdn) for rdn in name.rdns)
 
 
 def _check(
@@ -352,18 +291,15 @@ def _dates(lists: Iterable[RevocationList], now: datetime.datetime, *, overdue_a
             yield one.file, "warning", f"{one.label}: overdue since {_moment(one.next_update)}: {does}", ""
 
 
-def _key_id(certificate: x509.Certificate) -> bytes:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
-    except x509.ExtensionNotFound:
-        return b""
-
-
-def _may_sign(certificate: x509.Certificate) -> bool:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.KeyUsage).value.crl_sign
-    except x509.ExtensionNotFound:
-        return True
+def _standing(authorities: Sequence[Authority], stand: Sequence[Standing]) -> Iterator[Remark]:
+    for one, itself in zip(authorities, stand, strict=True):
+        if itself.fault == REVOKED:
+            yield None, "warning", f"the list of {itself.by} revokes {one.text}: its clients are refused (revoked)", ""
+        elif itself.fault == MISSING:
+            text = (
+                f"{one.text} stands below {itself.by}, of which there is no list: its clients are refused (crl_missing)"
+            )
+            yield None, "warning", text, ""
 
 
 def _moment(moment: datetime.datetime) -> str:

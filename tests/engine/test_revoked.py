@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlbcore.engine.revoked import Table, authority, collect
-from nlbcore.tls.revocation import Authority, RevocationList, compile_table
+from nlbcore.tls.authorities import Authority
+from nlbcore.tls.revocation import RevocationList, compile_table
+from nlbcore.tls.standing import Standing
 from tests.support.certs import Pki, now
 
 OK, MISSING, OVERDUE, REVOKED = 0, 3, 12, 23
@@ -70,8 +72,8 @@ def ca(subject: bytes, key: bytes, key_id: bytes = b"") -> Authority:
     return Authority((), subject, key, key_id, True, ec.generate_private_key(ec.SECP256R1()).public_key(), "")
 
 
-def table(*cas: tuple[Authority, Iterable[int] | None], due: int = NOW + 1000) -> bytes:
-    """A table of CAs, each with the serial numbers of its list, or None without one."""
+def table(*cas: tuple[Authority, Iterable[int] | None], due: int = NOW + 1000, stand: Iterable[Standing] = ()) -> bytes:
+    """A table of CAs, each with the serial numbers of its list, or None without one; and how they stand."""
     lists = [
         RevocationList(
             "", 0, index, None, now(), now().fromtimestamp(due, now().tzinfo), b"", collect(crl(*map(entry, serials)))
@@ -79,7 +81,7 @@ def table(*cas: tuple[Authority, Iterable[int] | None], due: int = NOW + 1000) -
         for index, (_, serials) in enumerate(cas)
         if serials is not None
     ]
-    return compile_table(lists, [one for one, _ in cas])
+    return compile_table(lists, [one for one, _ in cas], list(stand))
 
 
 A = ca(name("one"), b"KEY A", b"ID A")
@@ -130,6 +132,18 @@ def test_overdue(door: Any) -> None:
         assert door.look_up(made, leaf(2), b"KEY A", moment, accepted) == good
         assert door.look_up(made, leaf(1), b"KEY A", moment, accepted) == REVOKED
     assert door.look_up(made, leaf(2), b"KEY B", NOW + 1, True) == MISSING, "accepted is what is overdue only"
+
+
+def test_how_the_ca_stands(door: Any) -> None:
+    """By the lists above it: revoked, without a list, overdue; and still its own list counts."""
+    made = Table(table((A, [1]), (B, [1]), (C, [1]), stand=[Standing(1), Standing(2), Standing(0, NOW)], due=NOW + 9))
+    below = leaf(2, name("two"))
+    assert door.look_up(made, leaf(2), b"KEY A", NOW) == REVOKED
+    assert door.look_up(made, leaf(2), b"KEY B", NOW) == MISSING
+    assert door.look_up(made, leaf(1), b"KEY B", NOW) == REVOKED
+    assert [door.look_up(made, below, b"KEY A", NOW + late) for late in (0, 1)] == [OK, OVERDUE]
+    assert door.look_up(made, below, b"KEY A", NOW + 1, True) == OK
+    assert door.look_up(made, leaf(1, name("two")), b"KEY A", NOW + 1) == REVOKED
 
 
 def test_serial_numbers(door: Any) -> None:
@@ -186,12 +200,12 @@ def test_cut_anywhere() -> None:
     ("offset", "form", "value"),
     [
         (0, "c", b"X"),
-        (8, "I", 2),
+        (8, "I", 1),
         (12, "I", 3),
         (12, "I", 2**32 - 1),
         (16, "Q", 2**64 - 1),
-        *((32 + field, "Q", value) for field in (8, 24, 32, 40) for value in (10**6, 2**64 - 1, 2**63)),
-        *((32 + field, "I", value) for field in (16, 48, 52, 56) for value in (10**6, 2**32 - 1)),
+        *((32 + field, "Q", value) for field in (16, 32, 40, 48) for value in (10**6, 2**64 - 1, 2**63)),
+        *((32 + field, "I", value) for field in (24, 56, 60, 64) for value in (10**6, 2**32 - 1)),
     ],
 )
 def test_offsets_that_lead_out(offset: int, form: str, value: Any) -> None:

@@ -1,4 +1,5 @@
-"""The same certificates and lists given to a listener and to `openssl verify -crl_check`: both say the same.
+"""The same certificates and lists given to a listener and to `openssl verify -crl_check`: both say the same; and with
+`crl_scope = "chain"` to `-crl_check_all`.
 
 The cases are the product of lists (what is in them, how they are encoded, who signed them, in which state) and clients.
 """
@@ -19,7 +20,7 @@ from tests.support.programs import need, run
 from tests.support.tls_client import TLS13, TlsClient, client_context, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from tests.support.backends import Backend
@@ -80,22 +81,24 @@ def balancer(
     return balancer_for({"listeners": listeners, "server_groups": {"app": server_group(backend)}})
 
 
-def openssl_says(folder: Path, pki: Pki, lists: Lists, clients: list[Issued]) -> dict[str, set[str]]:
+def openssl_says(
+    folder: Path, authorities_in: Iterable[Authority], lists: Lists, clients: list[Issued], *options: str
+) -> dict[str, set[str]]:
     """For each client certificate's file the words of what OpenSSL has against it."""
     authorities = folder / "authorities.pem"
-    authorities.write_bytes(pem(pki.root.certificate) + pem(pki.intermediate.certificate))
+    authorities.write_bytes(b"".join(pem(one.certificate) for one in authorities_in))
     leaves = []
     for client in clients:
         leaves.append(folder / f"leaf-{client.path.name}")
         leaves[-1].write_bytes(pem(client.certificate))
-    command = [need("openssl"), "verify", "-crl_check", "-partial_chain", "-purpose", "sslclient"]
+    command = [need("openssl"), "verify", "-crl_check", *options, "-purpose", "sslclient"]
     command += ["-CAfile", str(authorities), "-CRLfile", str(write_lists(folder, *lists))]
     done = run(*command, *map(str, leaves), check=False)
     said: dict[str, set[str]] = {client.path.name: set() for client in clients}
     good = {line.removesuffix(": OK").rpartition("leaf-")[2] for line in done.stdout.decode().splitlines()}
     pending: set[str] = set()
     for line in done.stderr.decode().splitlines():
-        if found := re.match(r"error (\d+) at 0 depth", line):
+        if found := re.match(r"error (\d+) at \d depth", line):
             pending.add(WORDS[int(found[1])])
         elif found := re.match(r"error .*leaf-(.*): verification failed", line):
             said[found[1]], pending = pending, set()
@@ -109,11 +112,16 @@ def openssl_says(folder: Path, pki: Pki, lists: Lists, clients: list[Issued]) ->
 def test_the_same_verdict(
     balancer: Balancer, pki: Pki, listed: dict[str, Lists], clients: list[Issued], tmp_path: Path, case: str
 ) -> None:
-    expected = openssl_says(tmp_path, pki, listed[case], clients)
+    expected = openssl_says(tmp_path, (pki.root, pki.intermediate), listed[case], clients, "-partial_chain")
+    agree(balancer, case, clients, expected)
+
+
+def agree(balancer: Balancer, listener: str, clients: list[Issued], expected: dict[str, set[str]]) -> None:
+    """The listener says of each client what was expected."""
     mark = balancer.access.mark()  # another listener's client may have had the same port
     for certificate in clients:
         words = expected[certificate.path.name]
-        client = TlsClient(balancer.port(case), client_context(None, TLS13, certificate))
+        client = TlsClient(balancer.port(listener), client_context(None, TLS13, certificate))
         if words:
             refusal(client)
             line = balancer.access.wait_for(since=mark, client_port=client.port)
@@ -121,3 +129,80 @@ def test_the_same_verdict(
         else:
             with client:
                 client.handshake().ping()
+
+
+# -- the whole chain ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tree(pki: Pki) -> dict[str, Authority]:
+    """A root and two levels below it."""
+    upper = pki.root.intermediate("Upper")
+    return {"root": pki.root, "upper": upper, "lower": upper.intermediate("Lower")}
+
+
+def chain_cases(tree: dict[str, Authority]) -> dict[str, Lists]:
+    upper, lower = (tree[name].certificate.serial_number for name in ("upper", "lower"))
+    root = tree["root"].certificate.serial_number
+    good = {name: revocation_list(one, 5) for name, one in tree.items()}
+    late = {name: overdue(one, 5) for name, one in tree.items()}
+    bad = {"root": revocation_list(tree["root"], upper), "upper": revocation_list(tree["upper"], lower)}
+    return {
+        "chain_good": tuple(good.values()),
+        "chain_upper_revoked": (bad["root"], good["upper"], good["lower"]),
+        "chain_lower_revoked": (good["root"], bad["upper"], good["lower"]),
+        "chain_root_revoked": (revocation_list(tree["root"], root), good["upper"], good["lower"]),
+        "chain_no_root_list": (good["upper"], good["lower"]),
+        "chain_no_upper_list": (good["root"], good["lower"]),
+        "chain_no_lower_list": (good["root"], good["upper"]),
+        "chain_root_overdue": (late["root"], good["upper"], good["lower"]),
+        "chain_upper_overdue": (good["root"], late["upper"], good["lower"]),
+        "chain_overdue_and_revoked": (late["root"], bad["upper"], good["lower"]),
+    }
+
+
+@pytest.fixture(scope="module")
+def chain_listed(tree: dict[str, Authority]) -> dict[str, Lists]:
+    return chain_cases(tree)
+
+
+@pytest.fixture(scope="module")
+def chain_clients(tree: dict[str, Authority]) -> list[Issued]:
+    return [one.client(f"{name}-{serial}", serial=serial) for name, one in tree.items() for serial in (5, 6)]
+
+
+@pytest.fixture(scope="module")
+def chain_balancer(
+    balancer_for: Callable[..., Balancer],
+    backend: Backend,
+    pki: Pki,
+    tree: dict[str, Authority],
+    chain_listed: dict[str, Lists],
+    module_folder: Path,
+) -> Balancer:
+    ca = [one.path for one in tree.values()]
+    listeners = {
+        name: tls_listener(
+            pki.server, ca=ca, client_auth={"crl": str(write_lists(module_folder, *lists)), "crl_scope": "chain"}
+        )
+        for name, lists in chain_listed.items()
+    }
+    return balancer_for({"listeners": listeners, "server_groups": {"app": server_group(backend)}})
+
+
+@pytest.mark.parametrize("case", [f"chain_{name}" for name in (
+    "good", "upper_revoked", "lower_revoked", "root_revoked", "no_root_list", "no_upper_list", "no_lower_list",
+    "root_overdue", "upper_overdue", "overdue_and_revoked",
+)])  # fmt: skip
+def test_the_same_verdict_of_the_chain(
+    chain_balancer: Balancer,
+    tree: dict[str, Authority],
+    chain_listed: dict[str, Lists],
+    chain_clients: list[Issued],
+    tmp_path: Path,
+    case: str,
+) -> None:
+    """A revoked CA that stands in `ca` itself is refused all the same: OpenSSL says so of the chain up to the root."""
+    expected = openssl_says(tmp_path, tree.values(), chain_listed[case], chain_clients, "-crl_check_all")
+    assert case == "chain_good" or any(expected.values())
+    agree(chain_balancer, case, chain_clients, expected)

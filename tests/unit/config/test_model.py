@@ -267,8 +267,10 @@ def test_revocation_lists() -> None:
     assert [path.name for path in auth.crl] == ["a.crl"]
     assert (auth.crl_scope, auth.on_crl_overdue) == ("leaf", "refuse")
     assert Listener.model_validate({**LISTENER, "client_auth": {"crl": []}}).client_auth.crl == ()
+    chain = Listener.model_validate({**LISTENER, "client_auth": {"crl": "a.crl", "crl_scope": "chain"}}).client_auth
+    assert chain.crl_scope == "chain"
     with pytest.raises(ValidationError):
-        Listener.model_validate({**LISTENER, "client_auth": {"crl_scope": "chain"}})
+        Listener.model_validate({**LISTENER, "client_auth": {"crl_scope": "root"}})
 
 
 NOT_BUILT = [

@@ -15,10 +15,11 @@ from cryptography.x509.oid import NameOID
 from nlbcore.config.load import load
 from nlbcore.engine.revoked import Table
 from nlbcore.tls import pem
+from nlbcore.tls.authorities import Authority as Compiled
 from nlbcore.tls.material import load_material
 from nlbcore.tls.pem import BadFile
-from nlbcore.tls.revocation import Authority as Compiled
-from nlbcore.tls.revocation import Revocations, Source, authorities_of, canonical, compile_lists, compile_table
+from nlbcore.tls.revocation import Revocations, Source, compile_lists, compile_table
+from nlbcore.tls.standing import MISSING, Standing
 from tests.support.certs import Authority, Pki, new_key, now
 from tests.support.certs import pem as pem_of
 from tests.support.lists import entry, overdue, revocation_list, write_lists
@@ -37,6 +38,7 @@ def compiled(
     authorities: Iterable[Authority | renewed],
     *files: bytes | Iterable[x509.CertificateRevocationList],
     accepted: bool = False,
+    chain: bool = False,
 ) -> Revocations:
     """What a listener with these CAs makes of files, which are called 0.crl, 1.crl ..."""
 
@@ -49,6 +51,7 @@ def compiled(
         [one.certificate for one in authorities],
         dt.datetime.now(dt.UTC),
         overdue_accepted=accepted,
+        chain=chain,
     )
 
 
@@ -242,35 +245,39 @@ def test_one_number_and_two_contents(pki: Pki) -> None:
     assert "both are without a number and of the same time" in told(compiled([pki.root], same))[0]
 
 
-def test_a_renewed_ca_is_one_ca(pki: Pki) -> None:
-    """Two certificates of one name and key: one entry; one that says no key identifier makes it unknown."""
-    again = renewed(pki.root)
-    (one,) = authorities_of([pki.root.certificate, again.certificate])
-    assert one.key_id == b""
-    (one,) = authorities_of([pki.root.certificate, pki.root.certificate])
-    assert one.key_id == x509.SubjectKeyIdentifier.from_public_key(pki.root.key.public_key()).digest
-    assert told(compiled([pki.root, again], [revocation_list(pki.root)])) == []
-
-
-def test_names_are_compared_as_openssl_does(pki: Pki) -> None:
-    def name(text: str, kind: x509.name._ASN1Type) -> x509.Name:
-        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text, kind)])
-
-    other = name("  TEST   root ", x509.name._ASN1Type.PrintableString)
-    assert canonical(other) == canonical(pki.root.name)
-    assert canonical(name("Testroot", x509.name._ASN1Type.UTF8String)) != canonical(pki.root.name)
+def test_names_of_issuers_are_compared_as_openssl_does(pki: Pki) -> None:
+    other = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "  TEST   root ", x509.name._ASN1Type.PrintableString)])
     assert told(compiled([pki.root], [revocation_list(pki.root, issuer=other)])) == []
+
+
+def test_the_chain(pki: Pki) -> None:
+    """Whose CA is revoked, or has none above it with a list, is told when the lists are read - with that scope only."""
+    cas = [pki.root, pki.intermediate]
+    bad = [revocation_list(pki.root, pki.intermediate.certificate.serial_number), revocation_list(pki.intermediate)]
+    assert told(compiled(cas, bad)) == []
+    assert told(compiled(cas, bad, chain=True)) == [
+        "warning: the list of CN=Test Root revokes CN=Test Intermediate: its clients are refused (revoked)"
+    ]
+    assert told(compiled(cas, bad[1:], chain=True)) == [
+        "warning: there is no list of CN=Test Root: its clients are refused (crl_missing)",
+        (
+            "warning: CN=Test Intermediate stands below CN=Test Root, of which there is no list: "
+            "its clients are refused (crl_missing)"
+        ),
+    ]
+    assert told(compiled(cas, [revocation_list(pki.root), revocation_list(pki.intermediate)], chain=True)) == []
 
 
 def test_the_layout(pki: Pki) -> None:
     """An empty table, and one CA without a list: byte for byte as engine/revoked draws it."""
     assert compile_table([], []) == (
-        b"NLB-CRLs" + (1).to_bytes(4, "little") + bytes(4) + (32).to_bytes(8, "little") + bytes(8)
+        b"NLB-CRLs" + (2).to_bytes(4, "little") + bytes(4) + (32).to_bytes(8, "little") + bytes(8)
     )
     ca = Compiled((), b"SUBJECT", b"THE KEY", b"ID", True, pki.root.key.public_key(), "x")
-    table = compile_table([], [ca])
-    assert len(table) == 32 + 64 + 16
-    assert table[96:] == b"SUBJECTTHE KEYID"
+    table = compile_table([], [ca], [Standing(MISSING, 77)])
+    assert len(table) == 32 + 72 + 16
+    assert table[40:48] == (77).to_bytes(8, "little")
+    assert table[100:] == (2).to_bytes(4, "little") + b"SUBJECTTHE KEYID"
 
 
 def test_damaged_lists(pki: Pki) -> None:
