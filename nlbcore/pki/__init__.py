@@ -6,6 +6,10 @@ Modules
     issue        what is written into a certificate
     revoke       which certificate is meant, and the lists of revoked ones
     pkcs12       the bundle for browsers and keychains
+    bundle       PEM files for other programs: leaf, chain, fullchain, HAProxy's
+    contents     what is in a file, whoever has written it
+    inspect      what a certificate says, in words
+    der          BER and DER, as far as PKCS#12 needs them
     names        subjects and alternative names
     keys         private keys
     settings     ca.toml

@@ -188,3 +188,5 @@ def _check_text(field: str, value: str, most: int) -> None:
         raise BadValue(field, value, f"has {len(value)} characters; X.509 has room for {most}")
     if not value.isprintable():
         raise BadValue(field, value.encode("unicode_escape").decode(), "has characters that cannot be printed")
+    if len(value.encode()) > most:  # how `cryptography` counts
+        raise BadValue(field, value, f"has {len(value.encode())} bytes in UTF-8; there is room for {most}")

@@ -8,6 +8,12 @@ DEFAULT_KEY_TYPE = "ec-p256"
 
 PROFILES = ("server", "client")
 
+P12_TARGETS = ("modern", "legacy")
+"""Who is to import a PKCS#12 file, the default first: see `pkcs12`."""
+
+BUNDLE_FORMS = ("fullchain", "chain", "leaf", "haproxy")
+"""What goes into a PEM file that another program wants, the default first: see `bundle`."""
+
 UNSPECIFIED = "unspecified"
 REASONS = (
     *(UNSPECIFIED, "keyCompromise", "cACompromise", "affiliationChanged", "superseded", "cessationOfOperation"),

@@ -12,7 +12,13 @@ class CertGroup(LazyGroup):
         "issue": "nlbcli.cert.issue",
         "list": "nlbcli.cert.list",
         "revoke": "nlbcli.cert.revoke",
+        "show": "nlbcli.cert.show",
+        "p12": "nlbcli.cert.p12",
+        "bundle": "nlbcli.cert.bundle",
     }
 
 
-command = CertGroup(name="cert", help="Issue, list and revoke certificates of a private authority.")
+command = CertGroup(
+    name="cert",
+    help="Issue, list and revoke certificates of a private authority; look into any certificate and pack it.",
+)

@@ -14,3 +14,5 @@ def test_words() -> None:
     left_out = {flag.value for flag in x509.ReasonFlags} - set(words.REASONS)
     assert left_out == {"certificateHold", "removeFromCRL"}
     assert len(words.REASONS) == len(x509.ReasonFlags) - 2
+    assert words.P12_TARGETS == ("modern", "legacy")
+    assert words.BUNDLE_FORMS[0] == "fullchain"

@@ -1,0 +1,98 @@
+"""`nlb cert p12`"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import rich_click as click
+
+from nlbcli.ca.options import naming_options
+from nlbcli.cert._paper import files_argument, password_file_option, secret, tell
+from nlbcore.pki.words import P12_TARGETS
+
+
+@click.command("p12")
+@files_argument
+@click.option(
+    "--target",
+    metavar="TARGET",
+    type=click.Choice(P12_TARGETS),
+    default=P12_TARGETS[0],
+    show_default=True,
+    help="Who is to import it: modern (OpenSSL 3, browsers, keychains of today; AES-256) or legacy (older Windows, macOS "
+    "and Android; Triple DES).",
+)
+@password_file_option("the new file")
+@click.option(
+    "--key-password-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The same for what is read: the passphrase of the key, or the password of a PKCS#12 file.",
+)
+@click.option(
+    "--name", metavar="FRIENDLY", help="What a keychain shows. [default: the certificate file's name without .crt]"
+)
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The new file. [default: the certificate file's name with .p12]",
+)
+@click.option("-f", "--force", is_flag=True, help="Overwrite it if it is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    files: tuple[Path, ...],
+    *,
+    target: str,
+    password_file: Path | None,
+    key_password_file: Path | None,
+    name: str | None,
+    out: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    r"""Pack a certificate and its key for browsers and keychains (PKCS#12).
+
+    \b
+    nlb cert p12 alice.crt alice.key
+    nlb cert p12 alice.crt alice.key --target legacy
+    nlb cert p12 alice.p12 --target legacy --out old.p12
+
+    FILE... are the certificate and its private key; the intermediates that stand behind the certificate, or in a further
+    file, go with it. A bundle that is there can be packed again. The password of the new one is asked for, twice, or
+    comes from --password-file. An authority's key is never packed.
+    """
+    from nlbcore.pki import bundle, inspect, pkcs12, store
+    from nlbcore.pki.errors import PkiError
+    from nlbcore.pki.store import Output
+
+    def passphrase(path: Path) -> Callable[[], str]:
+        return lambda: secret(f"{path.name} (as it is)", key_password_file, "--key-password-file")
+
+    out = files[0].with_suffix(".p12") if out is None else out
+    if not force:
+        store.refuse_existing([out])
+    certificates, key = bundle.collect(files, passphrase)
+    if key is None:
+        raise PkiError(f"there is no private key in {', '.join(map(str, files))}: give its file too")
+    made = bundle.line(certificates, key)
+    bundle.refuse_authority(made.leaf)
+    friendly = files[0].stem if name is None else name
+    password = secret(out.name, password_file, new=True)
+    with naming_options():
+        data = pkcs12.bundle(friendly, key, made.leaf, made.intermediates, password, target)
+    with store.staged([Output(out, data)], replace=force) as publish:
+        publish()
+    subject = inspect.subject_words(made.leaf.subject)
+    chain = [inspect.subject_words(one.subject) for one in made.intermediates]
+    if as_json:
+        shown = {"file": str(out), "target": target, "name": friendly, "subject": subject, "chain": chain}
+        click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+        return
+    tell(f'{out}: {subject}, "{friendly}", for {target} importers, under the password')
+    for one in chain:
+        tell(f"  with {one}")
+    if made.missing:
+        tell(f"  above it {made.missing}, which is not in these files (a root need not be)")

@@ -1,0 +1,118 @@
+"""Bundles: the leaf found and its chain put in order whatever comes in, and nothing packed that must not be."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from nlbcore.pki import bundle
+from nlbcore.pki.authority import Authority, Issued
+from nlbcore.pki.bundle import Line
+from nlbcore.pki.contents import load
+from nlbcore.pki.errors import BadValue, PkiError
+from nlbcore.pki.issue import Request
+from tests.support.programs import run
+
+
+@pytest.fixture
+def www(tmp_path: Path, authority: Authority) -> Issued:
+    return authority.issue(Request("www.example.com", "server"), out=tmp_path)
+
+
+def leaf_of(issued: Issued) -> x509.Certificate:
+    return load(issued.certificate).certificates[0]
+
+
+def nobody(_path: Path) -> Callable[[], str]:
+    return lambda: pytest.fail("no password is needed")
+
+
+def test_any_order_makes_the_same_line(tmp_path: Path, authority: Authority, www: Issued) -> None:
+    stranger = Authority.create(tmp_path / "other", name="Other").root
+    leaf = leaf_of(www)
+    every = [leaf, authority.intermediate, authority.root, stranger, authority.intermediate]
+    for order in itertools.permutations(every):
+        made = bundle.line(order)
+        assert (made.leaf, made.above) == (leaf, (authority.intermediate, authority.root))
+        assert (made.intermediates, made.missing) == ((authority.intermediate,), "")
+    assert bundle.line([leaf]).missing == "CN=Example Intermediate"
+    assert bundle.line([leaf, authority.intermediate]).missing == "CN=Example"
+    assert bundle.line([authority.root]) == Line(authority.root, ())
+
+
+def test_forms(authority: Authority, www: Issued, tmp_path: Path) -> None:
+    """What openssl finds in each."""
+    certificates, key = bundle.collect([www.certificate, www.private_key, authority.folder / "root.crt"], nobody)
+    made = bundle.line(certificates, key)
+    leaf, above = leaf_of(www), authority.intermediate
+    for form, expected, keys in (
+        ("fullchain", [leaf, above], 0),
+        ("chain", [above], 0),
+        ("leaf", [leaf], 0),
+        ("haproxy", [leaf, above], 1),
+    ):
+        (tmp_path / form).write_bytes(bundle.pem(made, form, key))
+        loaded = load(tmp_path / form)
+        assert (loaded.certificates, len(loaded.keys)) == (expected, keys)
+    run("openssl", "pkey", "-in", str(tmp_path / "haproxy"), "-noout", "-check")
+    with pytest.raises(PkiError, match="the form haproxy holds the private key too: give its file"):
+        bundle.pem(made, "haproxy")
+    with pytest.raises(BadValue, match="one of fullchain, chain, leaf, haproxy is meant"):
+        bundle.pem(made, "apache")
+    with pytest.raises(PkiError, match="there is no intermediate in it: CN=Example Intermediate has issued"):
+        bundle.pem(bundle.line([leaf]), "chain")
+
+
+def test_the_key_tells_which_leaf_is_meant(tmp_path: Path, authority: Authority, www: Issued) -> None:
+    other = authority.issue(Request("other.example.com", "server"), out=tmp_path)
+    files = [other.certificate, www.certificate]
+    certificates, _ = bundle.collect(files, nobody)
+    with pytest.raises(PkiError, match=r"there are 2 leaf certificates \(CN=other.example.com, CN=www.example.com\)"):
+        bundle.line(certificates)
+    certificates, key = bundle.collect([*files, www.private_key], nobody)
+    assert bundle.line(certificates, key).leaf == leaf_of(www)
+    with pytest.raises(PkiError, match="the private key belongs to none of the certificates"):
+        bundle.line([leaf_of(other)], key)
+    with pytest.raises(PkiError, match="there are 2 different private keys: give one"):
+        bundle.collect([www.private_key, other.private_key], nobody)
+
+
+def test_what_is_packed_for_nobody(authority: Authority, tmp_path: Path) -> None:
+    files = [authority.folder / "intermediate.crt", authority.folder / "intermediate.key"]
+    certificates, key = bundle.collect(files, nobody)
+    made = bundle.line(certificates, key)
+    with pytest.raises(PkiError, match="CN=Example Intermediate is an authority, and an authority's key is packed for"):
+        bundle.pem(made, "haproxy", key)
+    with pytest.raises(PkiError, match="there is no leaf among them"):
+        bundle.line([authority.intermediate, authority.root])
+    with pytest.raises(PkiError, match="there is no certificate in it"):
+        bundle.line([])
+    (tmp_path / "bad").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    with pytest.raises(PkiError, match="bad: a certificate is damaged"):
+        bundle.collect([tmp_path / "bad"], nobody)
+    run("openssl", "genpkey", "-algorithm", "X25519", "-out", str(tmp_path / "x.key"))
+    with pytest.raises(PkiError, match="its private key is of a kind that is no use for TLS"):
+        bundle.collect([tmp_path / "x.key"], nobody)
+
+
+def test_an_encrypted_key_and_a_bundle_are_opened(tmp_path: Path, authority: Authority) -> None:
+    issued = authority.issue(Request("alice", "client"), out=tmp_path, p12_password="secret")
+    assert issued.p12
+    run(
+        "openssl",
+        "pkey",
+        "-in",
+        str(issued.private_key),
+        "-aes256",
+        "-passout",
+        "pass:secret",
+        "-out",
+        str(tmp_path / "l"),
+    )
+    for files in ([issued.certificate, tmp_path / "l"], [issued.p12]):
+        certificates, key = bundle.collect(files, lambda path: lambda: "secret")
+        assert bundle.line(certificates, key).intermediates == (authority.intermediate,)
