@@ -108,14 +108,14 @@ class ServerCounters(ctypes.Structure):
 
 
 class Ring(ctypes.Structure):
-    """A worker's log ring: bytes ever written (`head`) and ever read (`tail`)."""
+    """A worker's log ring: bytes ever written (`head`) and ever read (`tail`); `muted`: there is no access log."""
 
     _fields_: ClassVar = [
         ("head", ctypes.c_uint64),
         ("tail", ctypes.c_uint64),
         ("dropped", ctypes.c_uint64),
         ("asleep", ctypes.c_uint32),
-        ("unused", ctypes.c_uint32),
+        ("muted", ctypes.c_uint32),
         ("data", ctypes.c_ubyte * RING),
     ]
 

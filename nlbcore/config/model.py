@@ -255,7 +255,8 @@ class Listener(Table):
     )
     session_tickets: bool = option(
         True,
-        "Let returning clients resume their TLS session.",
+        "Let returning clients resume their TLS session. An address of which 64 full handshakes in a row were not followed "
+        "by a resumed one gets tickets in every 16th only, until one comes back.",
         tls_only=True,
     )
     session_ticket_lifetime: Duration = option(

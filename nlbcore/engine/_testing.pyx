@@ -16,7 +16,7 @@ from nlbcore.engine.der cimport (
 )
 from nlbcore.engine.identities cimport identity_count, identity_drop, identity_take
 from nlbcore.engine.journal cimport journal_access, journal_event, journal_wake
-from nlbcore.engine.linux.socket cimport AF_INET, AF_INET6, AF_UNIX, htons, sockaddr_in, sockaddr_in6
+from nlbcore.engine.linux.socket cimport AF_INET, AF_INET6, AF_UNIX, htons, sockaddr_in, sockaddr_in6, sockaddr_storage
 from nlbcore.engine.listener cimport within_cps
 from nlbcore.engine.loop cimport CLIENT, Event, loop_add, loop_close, loop_event, loop_open, loop_remove, loop_wait
 from nlbcore.engine.openssl cimport BIO, SSL, SSL_CTX, X509, word_of_error, word_of_verify
@@ -29,6 +29,7 @@ from nlbcore.engine.slab cimport (
     HELLO, Identity, Listener, ServerName, Session, TRUNCATED_CLOSES, TRUNCATED_RESETS, session_at, session_count,
     session_find, session_free, session_new,
 )
+from nlbcore.engine.tickets cimport AGAIN, UNUSED, tickets_settled, tickets_wanted
 from nlbcore.engine.timers cimport Timer
 from nlbcore.engine.tls cimport tls_handshake, tls_ops, tls_rest, tls_start
 from nlbcore.engine.transport cimport Transport, transport_close, transport_init
@@ -122,6 +123,36 @@ def identity(uintptr_t certificate):
     identity_drop(two)
     assert identity_count() == before
     return result
+
+
+def ticket_counts():
+    """UNUSED and AGAIN of tickets.pyx."""
+    return UNUSED, AGAIN
+
+
+def tickets_wanted_by(uint16_t row, address):
+    """Whether a full handshake from this IPv4 or IPv6 address gets tickets now."""
+    cdef sockaddr_storage peer = peer_of(address)
+    return bool(tickets_wanted(row, &peer))
+
+
+def tickets_settle(uint16_t row, address, bint resumed):
+    """A client of that address was let in."""
+    cdef sockaddr_storage peer = peer_of(address)
+    tickets_settled(row, &peer, resumed)
+
+
+cdef sockaddr_storage peer_of(address):
+    cdef sockaddr_storage peer
+    cdef bytes packed = address.packed
+    memset(&peer, 0, sizeof(peer))
+    if len(packed) == 4:
+        peer.ss_family = AF_INET
+        memcpy(&(<sockaddr_in *>&peer).sin_addr, <const char *>packed, 4)
+    else:
+        peer.ss_family = AF_INET6
+        memcpy(&(<sockaddr_in6 *>&peer).sin6_addr, <const char *>packed, 16)
+    return peer
 
 
 cdef class Limit:

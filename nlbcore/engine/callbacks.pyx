@@ -27,6 +27,7 @@ from nlbcore.engine.openssl cimport (
 )
 from nlbcore.engine.revoked cimport revoked_look
 from nlbcore.engine.slab cimport Identity, Listener, Session
+from nlbcore.engine.tickets cimport tickets_wanted
 
 cdef Session *current = NULL
 
@@ -252,7 +253,8 @@ cdef int server_name(SSL *ssl, int *alert, void *unused) noexcept nogil:
         return SSL_TLSEXT_ERR_ALERT_FATAL
     ossl.SSL_set_verify(
         ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT if listener.verify else SSL_VERIFY_NONE, verify)
-    if reused or not listener.tickets or (listener.strict_sni and ossl.SSL_version(ssl) < TLS1_3_VERSION):
+    if (reused or not listener.tickets or (listener.strict_sni and ossl.SSL_version(ssl) < TLS1_3_VERSION)
+            or not tickets_wanted(listener.row, &s.peer)):
         ossl.SSL_set_options(ssl, SSL_OP_NO_TICKET)
     return SSL_TLSEXT_ERR_OK
 

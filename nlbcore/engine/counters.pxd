@@ -52,7 +52,7 @@ cdef struct Ring:
     uint64_t tail           # bytes ever read; only the log writer writes it
     uint64_t dropped        # records that found no room
     uint32_t asleep         # set by the log writer before it waits on its eventfd
-    uint32_t unused
+    uint32_t muted          # set by the log writer while there is no access log: records of connections are not made
     unsigned char data[RING]
 
 cdef struct Block:

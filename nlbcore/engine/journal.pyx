@@ -147,6 +147,8 @@ cdef void journal_access(const Session *s) noexcept nogil:
     cdef uint32_t size[PARTS]
     cdef uint64_t at
     cdef int i
+    if block.ring.muted:
+        return
     compose(s, &r, parts)
     if not room(r.size):
         return

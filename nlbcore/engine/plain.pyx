@@ -44,6 +44,7 @@ cdef int plain_flush(Transport *t) noexcept nogil:
 cdef int plain_shutdown(Transport *t) noexcept nogil:
     if not t.shut:
         t.shut = True
+        t.more = False
         return transport_fin(t)
     return 0
 

@@ -42,6 +42,7 @@ cdef Moved move(Transport *source, Transport *destination, uint64_t *counter) no
     n = source.ops.read(source, plaintext, SCRATCH)
     if n > 0:
         counter[0] += n
+        destination.more = source.rdhup     # its end is in the queue behind these bytes, and goes with them
         return DESTINATION_BROKEN if destination.ops.write(destination, plaintext, n) == IO_ERROR else MOVED
     if n == IO_END:
         return ENDED

@@ -39,8 +39,9 @@ from nlbcore.engine.slab cimport (
     CLOSED, CONNECT, FIRST_STEPS, FLUSH, FREE, HANDSHAKE, HELLO, Identity, LINGER, Listener, NEXT_STEPS, NO_QUEUE,
     QUEUES, Queue, READY, RELAY, Session, State, session_find, session_free, session_new,
 )
+from nlbcore.engine.tickets cimport tickets_settled
 from nlbcore.engine.timers cimport timer_clear, timer_set, timers_clock_us, timers_now
-from nlbcore.engine.tls cimport tls_handshake, tls_ops, tls_start
+from nlbcore.engine.tls cimport tls_handshake, tls_only_tickets, tls_ops, tls_start
 from nlbcore.engine.trust cimport trusted_now
 from nlbcore.engine.transport cimport (
     IO_AGAIN, IO_END, IO_ERROR, Transport, transport_close, transport_fin, transport_init, transport_queued,
@@ -395,6 +396,7 @@ cdef void authenticate(Session *s) noexcept nogil:
     cdef X509 *certificate
     cdef Identity *claimed
     cdef int version
+    cdef bint resumed
     s.handshaken = timers_clock_us()
     if listener.verify:
         certificate = ossl.SSL_get_peer_certificate(s.client.ssl)
@@ -421,7 +423,9 @@ cdef void authenticate(Session *s) noexcept nogil:
         return
     observe(&listener.counters.handshake_time, s.handshaken - s.accepted)
     version = ossl.SSL_version(s.client.ssl) - 0x0300
-    listener.counters.handshakes[version if 1 <= version <= 4 else 0][ossl.SSL_session_reused(s.client.ssl)] += 1
+    resumed = ossl.SSL_session_reused(s.client.ssl) == 1
+    listener.counters.handshakes[version if 1 <= version <= 4 else 0][resumed] += 1
+    tickets_settled(listener.row, &s.peer, resumed)
     begin_connect(s)
 
 
@@ -443,6 +447,7 @@ cdef bint overtaken(Session *s) noexcept nogil:
 
 cdef void begin_connect(Session *s) noexcept nogil:
     set_state(s, CONNECT)
+    s.client.more = tls_only_tickets(&s.client)     # they can go with the first answer
     if s.client.ops.flush(&s.client) == IO_ERROR:
         s.detail_errno = s.client.error
         end_reset(s, CLIENT_RESET)

@@ -28,6 +28,7 @@ cdef enum:
     RECORDS_A_ROUND = 64
     QUIET_COST = 8          # a record without data costs about 40 us, eight times one with data
     QUIET_A_SECOND = 100    # more of them in a second and the client is no client (HAProxy's limit for KeyUpdate)
+    TLS1_3_VERSION = 0x0304
     STRETCHED = 4096        # bytes through a BIO at once that make it worth replacing
 
 
@@ -63,6 +64,13 @@ cdef void follow(Transport *t, const unsigned char *data, int size) noexcept nog
         if t.body == 0:
             t.header_size = 0
             t.records += 1
+
+
+cdef void errors_clear() noexcept nogil:
+    """Before a call that SSL_get_error() is asked about: what an earlier one left would be taken for its answer.
+    Looking costs a tenth of clearing."""
+    if ossl.ERR_peek_error():
+        ossl.ERR_clear_error()
 
 
 cdef int feed(Transport *t) noexcept nogil:
@@ -106,7 +114,7 @@ cdef int tls_handshake(Transport *t) noexcept nogil:
     if got == IO_END and waiting(t.rbio) == 0:
         return IO_END
     t.stretched = True
-    ossl.ERR_clear_error()
+    errors_clear()
     cdef int n = ossl.SSL_do_handshake(t.ssl)
     if n == 1 or waiting(t.wbio) > 0:
         t.answered = True
@@ -117,6 +125,12 @@ cdef int tls_handshake(Transport *t) noexcept nogil:
     if ossl.SSL_get_error(t.ssl, n) == SSL_ERROR_WANT_READ:
         return IO_END if t.fin else IO_AGAIN
     return broken(t)
+
+
+cdef bint tls_only_tickets(const Transport *t) noexcept nogil:
+    """Whether, right after the handshake, the backlog is session tickets at most: in TLS 1.3 the client waits for
+    nothing else of ours; in earlier versions it does."""
+    return t.handshaken and ossl.SSL_version(t.ssl) >= TLS1_3_VERSION
 
 
 cdef bint too_quiet(Transport *t, int records) noexcept nogil:
@@ -148,41 +162,42 @@ cdef int tls_read(Transport *t, unsigned char *into, int size) noexcept nogil:
     while size - got >= RECORD or got == 0:
         if t.spent >= RECORDS_A_ROUND:
             return got if got else IO_YIELD
-        ossl.ERR_clear_error()
+        errors_clear()
         n = ossl.SSL_read(t.ssl, into + got, RECORD if size - got > RECORD else size - got)
         if n > 0:
             got += n
             t.spent += 1
-            if ossl.SSL_pending(t.ssl) == 0:
-                t.records -= 1
-            continue
-        error = ossl.SSL_get_error(t.ssl, n)
-        if error == SSL_ERROR_WANT_READ:
+            if ossl.SSL_pending(t.ssl):
+                continue
+            t.records -= 1
+            if waiting(t.rbio):
+                continue
+        else:
+            error = ossl.SSL_get_error(t.ssl, n)
+            if error == SSL_ERROR_ZERO_RETURN:
+                t.ended = t.clean = True
+                return got if got else IO_END
+            if error != SSL_ERROR_WANT_READ:
+                broken(t)
+                return fail(t, got)
             if waiting(t.rbio):
                 t.records -= 1
                 if too_quiet(t, 1):
                     flood(t)
                     return fail(t, got)
                 continue
-            n = t.records               # everything was taken: what held no data, held none
-            t.records = 0
-            if too_quiet(t, n):
-                flood(t)
-                return fail(t, got)
-            n = feed(t)
-            if n > 0:
-                continue
-            if n == IO_END:
-                t.ended = True
-                t.clean = (ossl.SSL_get_shutdown(t.ssl) & SSL_RECEIVED_SHUTDOWN) != 0
-            if got:
-                return got
-            return n
-        if error == SSL_ERROR_ZERO_RETURN:
-            t.ended = t.clean = True
-            return got if got else IO_END
-        broken(t)
-        return fail(t, got)
+        n = t.records                   # everything was taken: what held no data, held none
+        t.records = 0
+        if too_quiet(t, n):
+            flood(t)
+            return fail(t, got)
+        n = feed(t)
+        if n > 0:
+            continue
+        if n == IO_END:
+            t.ended = True
+            t.clean = (ossl.SSL_get_shutdown(t.ssl) & SSL_RECEIVED_SHUTDOWN) != 0
+        return got if got else n
     return got
 
 
@@ -210,7 +225,7 @@ cdef int tls_write(Transport *t, const unsigned char *data, int size) noexcept n
     if size > STRETCHED:
         t.stretched = True
     while done < size:
-        ossl.ERR_clear_error()
+        errors_clear()
         n = ossl.SSL_write(t.ssl, data + done, RECORD if size - done > RECORD else size - done)
         if n <= 0:
             return broken(t)
@@ -224,8 +239,9 @@ cdef int tls_shutdown(Transport *t) noexcept nogil:
     """Send close_notify once. Reading goes on: no FIN yet, some clients take it for the end of both directions."""
     if not t.shut:
         t.shut = True
+        t.more = False
         if t.handshaken:
-            ossl.ERR_clear_error()
+            errors_clear()
             if ossl.SSL_shutdown(t.ssl) < 0:
                 return broken(t)
     return tls_flush(t)

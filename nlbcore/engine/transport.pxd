@@ -23,6 +23,7 @@ cdef struct Transport:
     uint8_t shut            # our direction is over: FIN (plain) or close_notify (TLS) sent
     uint8_t fin             # recv() has returned 0
     uint8_t cut             # recv() has failed; it says so again whenever it is asked
+    uint8_t more            # more will follow at once: what is sent may wait in the kernel for it, 200 ms at most
     int error               # errno of a failure; 0 with IO_ERROR: TLS was broken (ssl_error)
     unsigned long ssl_error
     Buf out                 # plain: bytes that wait for the socket

@@ -18,7 +18,8 @@ EAGAIN, so holding a reader back costs no system call: one just does not read.
 from libc.string cimport memset
 from nlbcore.engine.buf cimport buf_free
 from nlbcore.engine.linux.socket cimport (
-    MSG_NOSIGNAL, SHUT_WR, SIOCOUTQ, SOL_SOCKET, SO_LINGER, ioctl, linger, recv, send, setsockopt, shutdown,
+    MSG_MORE, MSG_NOSIGNAL, SHUT_WR, SIOCOUTQ, SOL_SOCKET, SO_LINGER, ioctl, linger, recv, send, setsockopt,
+    shutdown,
 )
 from nlbcore.engine.linux.unistd cimport EAGAIN, EINTR, EPIPE, close, errno
 
@@ -65,7 +66,7 @@ cdef int transport_send(Transport *t, const unsigned char *data, int size) noexc
     if not t.writable:
         return IO_ERROR if t.error else IO_AGAIN
     while True:
-        n = send(t.fd, data, <size_t>size, MSG_NOSIGNAL)
+        n = send(t.fd, data, <size_t>size, MSG_NOSIGNAL | MSG_MORE if t.more else MSG_NOSIGNAL)
         if n >= 0:
             if n < size:
                 t.writable = False

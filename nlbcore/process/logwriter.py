@@ -37,6 +37,8 @@ _TELL_AFTER = 1.0
 _LAST = 2.0
 """Seconds that a slow reader has to take what is left at the end; less than the supervisor's patience."""
 _BATCH = 64 * 1024
+_NAP = 0.005
+"""Seconds that it rests between two looks while records keep coming: nobody has to wake it then."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,8 @@ class LogWriter:
             say(self.control, {"say": "ready"})
             while not self.ended:
                 beat(self.segment, "log_writer")
-                if self.drain():
-                    self._listen(0.0)
+                if found := self.drain():
+                    self._listen(0.0 if found >= _BATCH else _NAP)
                     continue
                 self._sleep(on=True)
                 self._listen(0.0 if self.drain() else BEAT)
@@ -146,6 +148,8 @@ class LogWriter:
         self.events.format = new.format
         self.events.set_level(new.level)
         self.orders = replace(old, access=new.access, events=new.events, level=new.level, format=new.format)
+        for ring in self.rings:
+            ring.muted = new.access < 0
         close_all({fd for fd in (old.access, old.events) if fd > STDERR} - {new.access, new.events})
 
     def _finish(self) -> None:
@@ -164,18 +168,18 @@ class LogWriter:
 
     # -- records ------------------------------------------------------------------------------------------------------
 
-    def drain(self) -> bool:
-        """Write out some of what is in each ring; whether there was anything. While the access log takes nothing more, it
-        stays there.
+    def drain(self) -> int:
+        """Write out some of what is in each ring: how many bytes of it. While the access log takes nothing more, it stays
+        there.
         """
         self._look_for_slots()
-        found = False
+        found = 0
         self.output.flush()
         self._report_output()
         for _ in self.rings:
             if self.output.waits:
                 break
-            found |= self._drain_ring(self.turn)
+            found += self._drain_ring(self.turn)
             self.turn = (self.turn + 1) % len(self.rings)
         self._report_dropped()
         return found
@@ -183,9 +187,10 @@ class LogWriter:
     def _look_for_slots(self) -> None:
         for slot in range(len(self.rings), self.segment.used):
             self.rings.append(self.segment.block(slot).ring)
+            self.rings[slot].muted = self.orders.access < 0
             self.dropped.append(0)
 
-    def _drain_ring(self, slot: int) -> bool:
+    def _drain_ring(self, slot: int) -> int:
         lines = []
         size = 0
         try:
@@ -198,7 +203,7 @@ class LogWriter:
             self._report_unreadable(slot)
         self.output.put(b"".join(lines))
         self._report_output()
-        return size > 0
+        return size
 
     def _line(self, record: bytes, slot: int) -> bytes:
         """The line of an access record; an event goes its own way. One record that cannot be told must not end all."""

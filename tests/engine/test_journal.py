@@ -147,6 +147,15 @@ def test_a_ring_that_is_exactly_full(door: Any, ring: Any) -> None:
     assert ring.dropped == 1
 
 
+def test_without_an_access_log_no_record_is_made(door: Any, ring: Any) -> None:
+    """Events are still told."""
+    ring.muted = 1
+    door.write_access({})
+    assert ring.head == 0
+    door.write_event(20, b"x")
+    assert [record[SIZE:] for record in _records(ring)] == [b"x"]
+
+
 def test_the_log_writer_is_woken_once(door: Any, ring: Any) -> None:
     eventfd = os.eventfd(0, os.EFD_NONBLOCK)
     try:

@@ -13,6 +13,7 @@ cdef extern from "<sys/socket.h>" nogil:
         SO_ERROR
         SO_LINGER
         SO_KEEPALIVE
+        MSG_MORE
         MSG_PEEK
         MSG_NOSIGNAL
         SHUT_WR

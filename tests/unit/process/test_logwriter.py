@@ -470,6 +470,37 @@ def test_as_a_process(bench: Bench) -> None:
     assert bench.ring().asleep == 0
 
 
+def test_workers_are_told_whether_there_is_an_access_log(bench: Bench) -> None:
+    """Also one that comes later."""
+    assert [bench.ring(slot).muted for slot in range(2)] == [0, 0]
+    bench.writer.obey(replace(bench.orders, access=-1))
+    assert [bench.ring(slot).muted for slot in range(2)] == [1, 1]
+    bench.segment.use(3)
+    bench.drain()
+    assert bench.ring(2).muted == 1
+    bench.writer.obey(replace(bench.orders, access=bench.open(bench.access)))
+    assert [bench.ring(slot).muted for slot in range(3)] == [0, 0, 0]
+
+
+def test_nobody_has_to_wake_it_while_records_keep_coming(bench: Bench) -> None:
+    """It sleeps only when a while has passed without any."""
+    with Running(bench) as running:
+        running.beats()
+        wait_until(lambda: bench.ring().asleep, "it sleeps")
+        put(bench.ring(), record(1))
+        bench.ring().asleep = 0  # as a worker does
+        os.eventfd_write(running.eventfd, 1)
+        wait_until(lambda: bench.lines(), "the line is written")
+        for number in range(2, 20):
+            put(bench.ring(), record(number))  # and no wake-up
+            if bench.ring().asleep:
+                bench.ring().asleep = 0
+                os.eventfd_write(running.eventfd, 1)
+        wait_until(lambda: len(bench.lines()) == 19, "all lines are written")
+        wait_until(lambda: bench.ring().asleep, "it sleeps again")
+        running.finish(20)
+
+
 def test_new_orders_as_a_process(bench: Bench, tmp_path: Path) -> None:
     """As after a rotation, again and again: no descriptor is left behind, and no record lost."""
     with Running(bench) as running:
