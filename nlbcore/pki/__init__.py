@@ -9,6 +9,9 @@ Modules
     bundle       PEM files for other programs: leaf, chain, fullchain, HAProxy's
     contents     what is in a file, whoever has written it
     inspect      what a certificate says, in words
+    verify       whether a certificate would be accepted, and why not
+    defects      what is wrong with one certificate, request or list
+    doctor       what is wrong with files: how their parts fit, keys, what lies beside
     der          BER and DER, as far as PKCS#12 needs them
     names        subjects and alternative names
     keys         private keys

@@ -19,6 +19,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from nlbcore.pki import contents, keys
@@ -76,9 +77,24 @@ def collect(paths: Sequence[Path], password: Callable[[Path], Callable[[], str]]
 
 def issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
     """Whether that key has signed this certificate, and the names say so too."""
+    return certificate.issuer == issuer.subject and signed_by(issuer.public_key(), certificate)
+
+
+def signed_by(key: Any, certificate: x509.Certificate) -> bool:
+    """Whether the owner of the public key has made the certificate's signature, also with a digest of the nineties."""
+    signature, data = certificate.signature, certificate.tbs_certificate_bytes
     try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        if isinstance(key, rsa.RSAPublicKey):
+            padding: Any = certificate.signature_algorithm_parameters
+            key.verify(signature, data, padding, certificate.signature_hash_algorithm)  # type: ignore[arg-type]
+        elif isinstance(key, ec.EllipticCurvePublicKey):
+            algorithm: Any = certificate.signature_algorithm_parameters
+            key.verify(signature, data, algorithm)
+        elif isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
+            key.verify(signature, data)
+        else:
+            return False
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError, AttributeError):
         return False
     return True
 

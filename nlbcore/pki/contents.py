@@ -6,6 +6,7 @@ A file can be hostile. What cannot be read is a `Damaged` among the parts, and n
 from __future__ import annotations
 
 import binascii
+import contextlib
 import re
 import sys
 import warnings
@@ -268,11 +269,11 @@ def _bundle_contents(path: Path, opened: Any, locked: Protection, secret: bytes)
     every = [*own, *opened.additional_certs]
     name = next((one.friendly_name for one in every if one.friendly_name), b"")
     keys = [] if opened.key is None else [opened.key]
-    for encrypted in locked.keys[len(keys) and 1 :] if len(locked.keys) > 1 else ():
-        try:
-            keys.append(load_der_private_key(encrypted, secret))
-        except _UNREADABLE:
-            continue
+    for encrypted in locked.keys if len(locked.keys) > 1 else ():  # `opened` has the first of them only
+        with contextlib.suppress(*_UNREADABLE):
+            key = load_der_private_key(encrypted, secret)
+            if key.public_key() not in [one.public_key() for one in keys]:
+                keys.append(key)
     parts = [_tolerant(one.certificate) for one in every]
     bundle = Bundle(
         locked, opened=True, empty_password=not secret, name=name.decode(errors="replace"), keys=tuple(keys)

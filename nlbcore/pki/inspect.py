@@ -220,15 +220,19 @@ def _list(one: x509.CertificateRevocationList, now: dt.datetime) -> dict[str, An
     }
 
 
-def _revoked(entry: x509.RevokedCertificate) -> dict[str, Any]:
+def reason_of(entry: x509.RevokedCertificate) -> str:
+    """Why it was revoked, in RFC 5280's words."""
     try:
-        reason = entry.extensions.get_extension_for_class(x509.CRLReason).value.reason.value
+        return entry.extensions.get_extension_for_class(x509.CRLReason).value.reason.value
     except (x509.ExtensionNotFound, ValueError):
-        reason = "unspecified"
+        return "unspecified"
+
+
+def _revoked(entry: x509.RevokedCertificate) -> dict[str, Any]:
     return {
         "serial": serial_hex(entry.serial_number),
         "revoked_at": stamp(entry.revocation_date_utc),
-        "reason": reason,
+        "reason": reason_of(entry),
     }
 
 

@@ -99,6 +99,24 @@ def test_the_certificates_are_strictly_right(folder: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_what_verify_and_doctor_say(folder: Path) -> None:
+    """Each line that the README shows, but for dates and days."""
+
+    def timeless(line: str) -> str:
+        return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d|\d+ days", "T", line)
+
+    parts = re.findall(r"^\$ (.*)\n([^$]*)", block("verify"), re.MULTILINE)
+    codes = []
+    for command, shown in parts:
+        done = shell(command, folder)
+        codes.append(done.returncode)
+        printed = {timeless(line) for line in done.stdout.splitlines()}
+        for line in shown.splitlines():
+            if line != "...":
+                assert timeless(line) in printed, done.stdout
+    assert codes == [0, 2, 0]
+
+
 def test_curl_and_the_control_commands(folder: Path, port: int) -> None:
     """The last of the control commands ends the balancer."""
     need("curl")

@@ -13,6 +13,8 @@ class CertGroup(LazyGroup):
         "list": "nlbcli.cert.list",
         "revoke": "nlbcli.cert.revoke",
         "show": "nlbcli.cert.show",
+        "verify": "nlbcli.cert.verify",
+        "doctor": "nlbcli.cert.doctor",
         "p12": "nlbcli.cert.p12",
         "bundle": "nlbcli.cert.bundle",
     }

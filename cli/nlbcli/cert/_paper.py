@@ -2,17 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
-from nlbcli.ca.options import UsageProblem
+from nlbcli.ca.options import UsageProblem, naming_options
+from nlbcore.errors import NlbError
 
 COLOURS = {"ok": "green", "note": "cyan", "warning": "yellow", "error": "red", "critical": "red"}
+
+
+EXIT_UNKNOWN = 3
+"""What monitoring plugins end with when they could not look: 1 and 2 are verdicts there."""
+
+
+class PluginCommand(click.RichCommand):
+    """A command that ends as monitoring plugins do, so that wrong usage cannot be taken for a verdict."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.exit_code = EXIT_UNKNOWN  # type: ignore[misc]
+            raise
+
+
+class Unknown(NlbError):  # noqa: N818 - the certificate may be well
+    """It could not be found out."""
+
+    exit_code = EXIT_UNKNOWN
+
+
+@contextlib.contextmanager
+def unknown_on_failure() -> Iterator[None]:
+    """Whatever goes wrong in here leaves the verdict open."""
+    try:
+        with naming_options():
+            yield
+    except NlbError as error:
+        raise Unknown(str(error)) from None
 
 
 def files_argument(function: Any) -> Any:
@@ -58,9 +91,9 @@ def opener(path: Path, password_file: Path | None) -> Callable[[], str] | None:
     return lambda: secret(path.name, password_file)
 
 
-def tell(text: str = "") -> None:
-    """A line, without anything that a terminal obeys: what stands in a certificate is not ours."""
-    click.echo(plain(text))
+def tell(text: str = "", before: str = "") -> None:
+    """A line, without anything that a terminal obeys but `before`: what stands in a certificate is not ours."""
+    click.echo(before + plain(text))
 
 
 def plain(text: str) -> str:
