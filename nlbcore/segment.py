@@ -29,11 +29,13 @@ import os
 import struct
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from nlbcore.termination import WORDS, Termination
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAGIC = b"nlbseg\0\0"
-VERSION = 3
+VERSION = 4
 HEADER = mmap.PAGESIZE
 SLOTS = 256
 LISTENERS = 256
@@ -65,6 +67,11 @@ BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 """Upper bounds of a histogram's buckets in seconds; one bucket more is for what is longer."""
 EXPIRING_DAYS = (1, 7, 14, 30)
 """For each the number of client certificates in use that end within so many days stands in `expiring`."""
+VERDICTS = {
+    "accepted": 0,
+    **{WORDS[number]: number for number in range(Termination.NO_CERTIFICATE, Termination.DENIED + 1)},
+}
+"""What can be said of a client that `report` lets in, and where in `verdicts` it is counted."""
 _HEAD = struct.Struct("=8sII")
 
 
@@ -82,6 +89,7 @@ class ListenerCounters(ctypes.Structure):
         ("received", ctypes.c_uint64),
         ("sent", ctypes.c_uint64),
         ("terminations", ctypes.c_uint64 * 64),
+        ("verdicts", ctypes.c_uint64 * 64),
         ("handshakes", (ctypes.c_uint64 * 2) * 5),
         ("handshake_time", Histogram),
         ("connection_time", Histogram),

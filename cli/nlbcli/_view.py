@@ -71,6 +71,8 @@ def show(out: Console, status: dict[str, Any]) -> None:
     _table(out, "Listeners", (_listener(one) for one in listeners))
     _lines(out, "Handshakes", ((one["name"], _handshakes(one)) for one in listeners))
     _lines(out, "Ended", ((one["name"], _counts(one["terminations"])) for one in listeners))
+    _lines(out, "Would be", ((one["name"], _counts(one.get("verdicts", {}))) for one in listeners))
+    _lines(out, "Client certificates that end", ((one["name"], _expiring(one)) for one in listeners))
     for group in status["server_groups"]:
         _table(out, _group_title(group), (_server(one) for one in group["servers"]))
     _table(out, "Certificates", (_certificate(one) for one in status["certificates"]))
@@ -134,6 +136,10 @@ def _handshakes(listener: dict[str, Any]) -> str:
         f"{version} {both['full'] + both['resumed']:,} ({both['resumed']:,} resumed)"
         for version, both in listener["handshakes"].items()
     )
+
+
+def _expiring(listener: dict[str, Any]) -> str:
+    return ", ".join(f"within {period} {count:,}" for period, count in listener.get("expiring", {}).items() if count)
 
 
 def _counts(counts: dict[str, int]) -> str:

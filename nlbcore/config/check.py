@@ -119,8 +119,10 @@ def _listeners(loaded: Loaded, config: Config) -> Iterator[Finding]:
 
 def _client_auth(loaded: Loaded, listener: Listener, path: KeyPath) -> Iterator[Finding]:
     auth = listener.client_auth
-    if auth.mode == "required" and not auth.ca and loaded.whole(path):
-        yield loaded.finding((*path, "mode"), "error", 'mode = "required" needs `ca`', 'as in ca = ["certs/root.crt"]')
+    if auth.mode != "off" and not auth.ca and loaded.whole(path):
+        yield loaded.finding(
+            (*path, "mode"), "error", f'mode = "{auth.mode}" needs `ca`', 'as in ca = ["certs/root.crt"]'
+        )
     if auth.mode == "off" and auth.ca and loaded.whole(path):
         yield loaded.finding(
             (*path, "ca"), "warning", 'has no effect while mode = "off"', 'mode = "required" turns it on'

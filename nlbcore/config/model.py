@@ -136,13 +136,14 @@ class CertificatePair(Table):
 class ClientAuth(Table):
     """`[listeners.NAME.client_auth]`"""
 
-    not_built: ClassVar[frozenset[str]] = frozenset({"strict", "allow", "deny", "on_expired"})
+    not_built: ClassVar[frozenset[str]] = frozenset({"allow", "deny"})
 
-    mode: Literal["off", "required"] = option(
+    mode: Literal["off", "optional", "required", "report"] = option(
         "off",
         "off: clients are not asked for a certificate. "
-        "required: a client without a certificate that one of the CAs in `ca` vouches for is refused.",
-        later=("optional", "report"),
+        "required: a client without a certificate that one of the CAs in `ca` vouches for is refused. "
+        "optional: a client without one is let in, one with a bad one is refused. "
+        "report: everybody is let in, and what would become of each under `required` is logged and counted.",
     )
     ca: Annotated[
         tuple[File, ...],
@@ -175,12 +176,24 @@ class ClientAuth(Table):
         "close",
         "What happens to live connections that a reload (a revocation list, a changed CA) would refuse now.",
     )
+    on_expired: Literal["close", "keep"] = option(
+        "close",
+        "What happens to live connections when their client certificate expires; new ones are refused in any case. "
+        "The certificates above it do not count.",
+    )
     depth: int = option(
         3,
         "Intermediate certificates allowed between the client certificate and a CA of `ca`; 0: directly issued by it.",
         unit="certificates",
         low=0,
         high=100,
+    )
+    strict: bool = option(
+        False,
+        "RFC 5280 to the letter (OpenSSL's X509_STRICT): refuse also chains in which a CA certificate lacks its key "
+        "identifier, a critical basicConstraints or a key usage, or any certificate the identifier of its issuer's key. "
+        "Without it a CA certificate, one for signing certificates, an X.509 v1 certificate and one with malformed or no "
+        "names is never a client either.",
     )
     advertise_ca_names: bool = option(
         True,

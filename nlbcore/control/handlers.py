@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nlbcore.errors import NlbError
 from nlbcore.segment import (
+    EXPIRING_DAYS,
     HEARTS,
     INITIAL,
     ORDERS,
@@ -17,7 +18,9 @@ from nlbcore.segment import (
     STATES,
     TLS_VERSIONS,
     UNHEALTHY,
+    VERDICTS,
     Block,
+    ListenerCounters,
     Segment,
 )
 from nlbcore.termination import WORDS
@@ -109,7 +112,19 @@ def _listener(blocks: list[Block], listener: Answer) -> Answer:
         "sent_bytes": sum(row.sent for row in rows),
         "handshakes": handshakes,
         "terminations": terminations,
+        **({"expiring": _expiring(rows)} if listener["client_auth"] != "off" else {}),
+        **({"verdicts": _verdicts(rows)} if listener["client_auth"] == "report" else {}),
     }
+
+
+def _expiring(rows: Sequence[ListenerCounters]) -> dict[str, int]:
+    """Client certificates of live connections that end within so many days."""
+    return {f"{days}d": sum(row.expiring[number] for row in rows) for number, days in enumerate(EXPIRING_DAYS)}
+
+
+def _verdicts(rows: Sequence[ListenerCounters]) -> dict[str, int]:
+    """What would have become of the clients that `report` has let in."""
+    return {word: count for word, number in VERDICTS.items() if (count := sum(row.verdicts[number] for row in rows))}
 
 
 def _group(segment: Segment, blocks: list[Block], group: Answer) -> Answer:

@@ -494,7 +494,8 @@ cdef class Current:
     cdef object keep
 
     def __cinit__(self, uintptr_t fallback=0, dict names=None, bint verify=False, bint tickets=True,
-                  bint strict_sni=False, bytes alpn=b"", Table revocations=None, bint overdue_accepted=False):
+                  bint strict_sni=False, bytes alpn=b"", Table revocations=None, bint overdue_accepted=False,
+                  bint optional=False, bint report=False):
         cdef uint32_t capacity = 8
         cdef bytes key
         memset(&self.s, 0, sizeof(Session))
@@ -508,6 +509,8 @@ cdef class Current:
         self.listener.names_mask = capacity - 1
         self.listener.fallback = <SSL_CTX *>fallback
         self.listener.verify = verify
+        self.listener.optional = optional
+        self.listener.report = report
         self.listener.tickets = tickets
         self.listener.strict_sni = strict_sni
         self.listener.overdue_accepted = overdue_accepted

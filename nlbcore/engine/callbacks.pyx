@@ -18,7 +18,8 @@ from libc.string cimport memcmp, memcpy
 from nlbcore.engine.identities cimport identity_drop, identity_issued_by, identity_take
 from nlbcore.engine.linux.clock cimport CLOCK_REALTIME, clock_gettime, timespec
 from nlbcore.engine.openssl cimport (
-    SSL, SSL_AD_BAD_CERTIFICATE, SSL_AD_CERTIFICATE_EXPIRED, SSL_AD_CERTIFICATE_REVOKED, SSL_AD_UNKNOWN_CA,
+    SSL, SSL_AD_BAD_CERTIFICATE, SSL_AD_CERTIFICATE_EXPIRED, SSL_AD_CERTIFICATE_REVOKED, SSL_AD_INTERNAL_ERROR,
+    SSL_AD_UNKNOWN_CA,
     SSL_AD_UNRECOGNIZED_NAME, SSL_CTX, SSL_OP_NO_TICKET, SSL_TLSEXT_ERR_ALERT_FATAL, SSL_TLSEXT_ERR_NOACK,
     SSL_TLSEXT_ERR_OK, SSL_VERIFY_FAIL_IF_NO_PEER_CERT, SSL_VERIFY_NONE, SSL_VERIFY_PEER, STACK_OF_X509,
     TLSEXT_NAMETYPE_host_name, X509, X509_STORE_CTX, X509_V_ERR_CA_KEY_TOO_SMALL, X509_V_ERR_CA_MD_TOO_WEAK,
@@ -89,12 +90,19 @@ cdef const Listener *in_force(const Listener *listener) noexcept nogil:
 
 
 cdef int verify(int ok, X509_STORE_CTX *store) noexcept nogil:
-    """Keeps OpenSSL's decision, remembers the first error and whose certificate it was, adds our own rules."""
+    """Keeps OpenSSL's decision, remembers the first error and whose certificate it was, adds our own rules.
+
+    A listener that only reports lets the client in all the same. Nothing is looked at after the first error: what comes
+    then - an issuer whose signature was not the one - has not been verified.
+    """
     cdef Session *s = current
     cdef int depth, error
     cdef X509 *certificate
     if s == NULL:
         return 0
+    if s.verify_error != X509_V_OK:     # decided: the session keeps the first error, also in its ticket
+        ossl.X509_STORE_CTX_set_error(store, s.verify_error)
+        return s.listener.report
     depth = ossl.X509_STORE_CTX_get_error_depth(store)
     if s.identity == NULL:
         s.identity = identity_take(ossl.X509_STORE_CTX_get0_cert(store))
@@ -118,11 +126,10 @@ cdef int verify(int ok, X509_STORE_CTX *store) noexcept nogil:
             error = X509_V_ERR_CA_MD_TOO_WEAK
     if error == X509_V_OK:
         return 1
-    if s.verify_error == X509_V_OK:
-        s.verify_error = error
-        s.verify_depth = depth
+    s.verify_error = error
+    s.verify_depth = depth
     ossl.X509_STORE_CTX_set_error(store, error)
-    return 0
+    return s.listener.report
 
 
 cdef int judge_for(const Listener *listener, const Identity *identity) noexcept nogil:
@@ -139,6 +146,32 @@ cdef int judge_for(const Listener *listener, const Identity *identity) noexcept 
     if now.tv_sec > identity.not_after:
         return X509_V_ERR_CERT_HAS_EXPIRED
     return revocation(listener, identity)
+
+
+cdef int resumed(Session *s, SSL *ssl) noexcept nogil:
+    """Whose certificate the session has that is resumed, and whether it is still good; 0, or the alert that ends it."""
+    cdef X509 *certificate = ossl.SSL_get_peer_certificate(ssl)
+    if certificate == NULL:
+        return 0 if s.listener.optional or s.listener.report else SSL_AD_BAD_CERTIFICATE
+    s.identity = identity_take(certificate)
+    ossl.X509_free(certificate)
+    if s.identity == NULL:
+        return SSL_AD_INTERNAL_ERROR
+    s.verify_error = <int>ossl.SSL_get_verify_result(ssl)       # not good: only where it began was it let in
+    if s.verify_error == X509_V_OK:
+        s.verify_error = judge_for(in_force(s.listener), s.identity)
+    if s.verify_error == X509_V_OK or s.listener.report:
+        return 0
+    return alert_of(s.verify_error)
+
+
+cdef int verify_mode(const Listener *listener) noexcept nogil:
+    """What OpenSSL is to ask of the client."""
+    if not listener.verify:
+        return SSL_VERIFY_NONE
+    if listener.optional or listener.report:
+        return SSL_VERIFY_PEER
+    return SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT
 
 
 cdef int alert_of(int error) noexcept nogil:
@@ -217,8 +250,8 @@ cdef int server_name(SSL *ssl, int *alert, void *unused) noexcept nogil:
     cdef Listener *listener
     cdef const char *name
     cdef SSL_CTX *context
-    cdef X509 *certificate
     cdef bint reused
+    cdef int refused
     if s == NULL:
         return SSL_TLSEXT_ERR_ALERT_FATAL
     identity_drop(s.identity)       # after a HelloRetryRequest this is the second ClientHello: nothing of the first
@@ -237,22 +270,13 @@ cdef int server_name(SSL *ssl, int *alert, void *unused) noexcept nogil:
             context = listener.fallback
     reused = ossl.SSL_session_reused(ssl) == 1
     if reused and listener.verify:
-        certificate = ossl.SSL_get_peer_certificate(ssl)
-        if certificate == NULL:
-            alert[0] = SSL_AD_BAD_CERTIFICATE
-            return SSL_TLSEXT_ERR_ALERT_FATAL
-        s.identity = identity_take(certificate)
-        ossl.X509_free(certificate)
-        if s.identity == NULL:
-            return SSL_TLSEXT_ERR_ALERT_FATAL
-        s.verify_error = judge_for(in_force(listener), s.identity)
-        if s.verify_error != X509_V_OK:
-            alert[0] = alert_of(s.verify_error)
+        refused = resumed(s, ssl)
+        if refused:
+            alert[0] = refused
             return SSL_TLSEXT_ERR_ALERT_FATAL
     if ossl.SSL_set_SSL_CTX(ssl, context) == NULL:
         return SSL_TLSEXT_ERR_ALERT_FATAL
-    ossl.SSL_set_verify(
-        ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT if listener.verify else SSL_VERIFY_NONE, verify)
+    ossl.SSL_set_verify(ssl, verify_mode(listener), verify)
     if (reused or not listener.tickets or (listener.strict_sni and ossl.SSL_version(ssl) < TLS1_3_VERSION)
             or not tickets_wanted(listener.row, &s.peer)):
         ossl.SSL_set_options(ssl, SSL_OP_NO_TICKET)

@@ -32,6 +32,7 @@ cdef struct ListenerCounters:
     uint64_t received
     uint64_t sent
     uint64_t terminations[WORDS]
+    uint64_t verdicts[WORDS]    # of those whom `report` has let in
     uint64_t handshakes[VERSIONS][2]    # [version][resumed]
     Histogram handshake_time
     Histogram connection_time

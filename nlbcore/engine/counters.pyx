@@ -83,6 +83,7 @@ def layout():
         "Block.ring": <uintptr_t>&block.ring - start,
         "ListenerCounters": sizeof(ListenerCounters),
         "ListenerCounters.terminations": <uintptr_t>&block.listeners[0].terminations - listener,
+        "ListenerCounters.verdicts": <uintptr_t>&block.listeners[0].verdicts - listener,
         "ListenerCounters.handshakes": <uintptr_t>&block.listeners[0].handshakes - listener,
         "ListenerCounters.handshake_time": <uintptr_t>&block.listeners[0].handshake_time - listener,
         "ListenerCounters.connection_time": <uintptr_t>&block.listeners[0].connection_time - listener,

@@ -18,7 +18,7 @@ from libc.stdlib cimport calloc, free
 from nlbcore.engine.callbacks cimport name_put
 from nlbcore.engine.counters cimport GROUPS, LISTENERS, block
 from nlbcore.engine.hooks cimport route_t
-from nlbcore.engine.janitor cimport recheck_begin, recheck_closed, recheck_slice, sweep
+from nlbcore.engine.janitor cimport recheck_begin, recheck_closed, recheck_slice, sweep, sweep_begin, sweeping
 from nlbcore.engine.journal cimport LONGEST_RECORD, journal_connection, journal_half_full, journal_wake
 from nlbcore.engine.listener cimport (
     ACCEPTOR_TIMER, ACCEPTORS, Acceptor, acceptor_add, acceptor_at, acceptor_count, acceptor_move, acceptor_remove,
@@ -45,8 +45,9 @@ from nlbcore.engine.trust cimport trust_epoch
 from nlbcore.termination cimport KILLED, SHUTDOWN
 
 cdef enum:
-    BEAT = 100              # ms between heartbeats, and slices of the janitor
+    BEAT = 100              # ms between heartbeats, and pieces of the janitor's work
     ROUNDS = 512            # of accepting what is queued, before accepting ends
+    SWEEP = 200             # us of the janitor's work in a round: no more than a step of a handshake
     PATIENCE = 500          # ms for the log writer while every session is ended
     DUMPED = 64             # sessions that one slice of a dump writes
     LOOKED_AT = 4096        # sessions that one slice of killing looks at
@@ -126,6 +127,8 @@ cdef class Engine:
         listener.group_row = plan.group_row
         listener.tls = plan.front is not None
         listener.verify = plan.verify
+        listener.optional = plan.optional
+        listener.report = plan.report
         listener.tickets = plan.tickets
         listener.strict_sni = plan.strict_sni
         listener.on_truncated = TRUNCATED_RESETS if plan.reset_truncated else TRUNCATED_CLOSES
@@ -147,6 +150,7 @@ cdef class Engine:
         listener.store = <X509_STORE *><uintptr_t>plan.store
         listener.depth = plan.depth
         listener.keep_live = plan.keep_live
+        listener.keep_expired = plan.keep_expired
         listener.front = <void *>plan.front
         listener.fallback = <SSL_CTX *><uintptr_t>plan.fallback
         capacity = 8
@@ -374,7 +378,7 @@ cdef class Engine:
         cdef int timeout
         while True:
             timeout = 0
-            if not work_waits():
+            if not work_waits() and not sweeping():
                 timeout = timers_wait()
                 if timeout < 0 or timeout > BEAT:
                     timeout = BEAT
@@ -409,7 +413,9 @@ cdef class Engine:
         if timers_now() - self.beat >= BEAT:
             self.beat = timers_now()
             block.heartbeat = self.beat
-            sweep()
+            sweep_begin()
+        if sweeping():
+            sweep(SWEEP)
         spent = timers_clock_us() - begin
         if spent > block.stall_us:
             block.stall_us = spent

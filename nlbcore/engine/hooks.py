@@ -39,7 +39,9 @@ class ListenerPlan:
         row: the listener's row in the segment
         group_row: its server group's number, for the log
         front: makes TLS connections; None for a plain TCP listener
-        verify: a client certificate is required
+        verify: clients are asked for a certificate; they need one unless it is `optional`, or
+        optional: who has none is let in, who has a bad one is refused
+        report: everybody is let in, and what would have become of them is logged and counted
         tickets: session tickets are issued
         strict_sni: a server name that no certificate covers is refused
         reset_truncated: a client that ends without close_notify resets its server's connection
@@ -51,10 +53,11 @@ class ListenerPlan:
         more_names: how many of them `Engine.add_names` will bring
         revocations: the table of the listener's revocation lists; None: nobody is revoked
         overdue_accepted: a list past its nextUpdate refuses only those that it has
-        store: address of the ``X509_STORE`` with the CAs of the clients
+        store: address of the ``X509_STORE`` with the CAs of the clients, to verify live connections again
         depth: intermediates allowed
         lost_trust: a client that the generation before has verified may have to be verified again: a CA is gone
         keep_live: live connections that would be refused now may go on
+        keep_expired: live connections may go on when their client certificate has expired
         keep: objects that own the memory behind these addresses
     """
 
@@ -85,4 +88,7 @@ class ListenerPlan:
     depth: int = 100
     lost_trust: bool = False
     keep_live: bool = False
+    optional: bool = False
+    report: bool = False
+    keep_expired: bool = False
     keep: tuple[object, ...] = ()

@@ -1,7 +1,9 @@
 """The janitor: slow periodic work on all sessions, in slices of the loop.
 
 Every session is looked at about once a second: has it fallen silent (its buffers go back), is it cut - its listener is
-no more, its server was taken out and the time to drain is over -, how long is its client's certificate good for.
+no more, its server was taken out and the time to drain is over -, how long is its client's certificate good for. Dates
+are compared with the wall clock, which may jump. Ending one costs 20 to 50 us, and the certificates of thousands may
+end in one second: so each round of the loop goes on for the time of a handshake step at most.
 
 A re-check of live connections after a reload that has changed trust goes over all sessions once, as fast as slices of a
 given length allow.
@@ -13,19 +15,21 @@ from nlbcore.engine.counters cimport EXPIRING, LISTENERS, block, shared
 from nlbcore.engine.linux.clock cimport CLOCK_REALTIME, clock_gettime, timespec
 from nlbcore.engine.openssl cimport X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_REVOKED, X509_V_OK, ossl
 from nlbcore.engine.session cimport session_end
-from nlbcore.engine.slab cimport CONNECT, RELAY, Session, session_at, session_slots
+from nlbcore.engine.slab cimport CONNECT, Listener, RELAY, Session, session_at, session_slots
 from nlbcore.engine.timers cimport timers_clock_us, timers_now
 from nlbcore.engine.tls cimport tls_rest
 from nlbcore.engine.trust cimport trust_epoch, trusted_now
 from nlbcore.termination cimport BECAME_EXPIRED, BECAME_REFUSED, BECAME_REVOKED, DRAINED
 
 cdef enum:
-    SLICES = 10             # calls of sweep() that look at all sessions
-    LEAST = 2048            # slots that a call looks at
+    SLICES = 10             # beats in which all sessions are looked at
+    LEAST = 2048            # slots that are looked at in a beat
+    LOOKED = 32             # slots between two looks at the clock
     REST_MS = 2000          # silence after which a connection gives its buffers back
     DAY = 86400
 
 cdef uint32_t swept = 0
+cdef uint32_t to_sweep = 0          # slots that wait for a look
 cdef uint32_t round_of_counting = 1
 cdef int64_t counting[LISTENERS][EXPIRING]
 cdef int64_t shown[LISTENERS][EXPIRING]
@@ -44,7 +48,7 @@ cdef void count_expiring(Session *s, int64_t now) noexcept nogil:
     """Each certificate once for a listener, though many connections may show it."""
     cdef uint16_t row = s.listener.row
     cdef int i
-    if s.identity == NULL or not s.proven:
+    if s.identity == NULL or not s.proven or s.verify_error != X509_V_OK:
         return
     if s.identity.counted_in != round_of_counting:
         s.identity.counted_in = round_of_counting
@@ -82,33 +86,72 @@ cdef bint cut(const Session *s, uint64_t now) noexcept nogil:
     return False
 
 
-cdef void look_at(Session *s, int64_t today) noexcept nogil:
+cdef bint expired(const Session *s, int64_t today) noexcept nogil:
+    """Whether its client's certificate has come to its end, and that matters to its listener as it is today."""
+    cdef const Listener *now = s.listener
+    if s.identity == NULL or not s.proven or today <= s.identity.not_after:
+        return False
+    if now.successor != NULL:
+        now = now.successor
+    return now.verify and not now.report and not now.keep_expired
+
+
+cdef bint look_at(Session *s, int64_t today) noexcept nogil:
+    """Whether that was its end."""
     if s.state != RELAY and s.state != CONNECT:
-        return
+        return False
     if cut(s, timers_now()):
         session_end(s, DRAINED)
-        return
+        return True
+    if expired(s, today):
+        refuse_live(s, X509_V_ERR_CERT_HAS_EXPIRED)
+        return True
     count_expiring(s, today)
     if s.state == RELAY and s.client.stretched and timers_now() - s.active > REST_MS:
         tls_rest(&s.client)
+    return False
 
 
-cdef void sweep() noexcept nogil:
-    """A slice: ten of them go over all sessions."""
-    global swept
+cdef void sweep_begin() noexcept nogil:
+    """A beat: a tenth of all sessions is to be looked at, with sweep()."""
+    global to_sweep
     cdef uint32_t slots = session_slots()
-    cdef uint32_t n = slots // SLICES + LEAST
-    cdef uint32_t _i
+    to_sweep = min(slots, to_sweep + slots // SLICES + LEAST)
+
+
+cdef bint sweeping() noexcept nogil:
+    """Whether some still wait for it."""
+    return to_sweep > 0
+
+
+cdef void sweep(uint64_t us) noexcept nogil:
+    """Go on for `us`."""
+    global swept, to_sweep
+    cdef uint64_t until = timers_clock_us() + us
+    cdef bint ended
     cdef timespec today
     clock_gettime(CLOCK_REALTIME, &today)
-    if n > slots:
-        n = slots
-    for _i in range(n):
-        if swept >= slots:
+    while to_sweep:
+        if swept >= session_slots():
             swept = 0
             show_counted()
-        look_at(session_at(swept), today.tv_sec)
+        ended = look_at(session_at(swept), today.tv_sec)
         swept += 1
+        to_sweep -= 1
+        if (ended or swept % LOOKED == 0) and timers_clock_us() >= until:
+            return
+
+
+cdef void refuse_live(Session *s, int error) noexcept nogil:
+    """Its client would not be let in any more."""
+    s.verify_error = error
+    s.detail = ossl.X509_verify_cert_error_string(error)
+    if error == X509_V_ERR_CERT_REVOKED:
+        session_end(s, BECAME_REVOKED)
+    elif error == X509_V_ERR_CERT_HAS_EXPIRED:
+        session_end(s, BECAME_EXPIRED)
+    else:
+        session_end(s, BECAME_REFUSED)
 
 
 cdef void recheck_begin() noexcept nogil:
@@ -132,14 +175,7 @@ cdef void recheck(Session *s) noexcept nogil:
         s.detail = b"a client certificate is required now"
         session_end(s, BECAME_REFUSED)
         return
-    s.verify_error = error
-    s.detail = ossl.X509_verify_cert_error_string(error)
-    if error == X509_V_ERR_CERT_REVOKED:
-        session_end(s, BECAME_REVOKED)
-    elif error == X509_V_ERR_CERT_HAS_EXPIRED:
-        session_end(s, BECAME_EXPIRED)
-    else:
-        session_end(s, BECAME_REFUSED)
+    refuse_live(s, error)
 
 
 cdef bint recheck_slice(uint64_t us) noexcept nogil:

@@ -14,11 +14,13 @@ cdef enum:
     RESUMED = 1
     PROVEN = 2
     DIGEST_ONLY = 4         # of a very long certificate: its SHA-256 stands in its place
+    REPORTED = 8            # let in whatever its certificate is; `verdict` is the word
 
 cdef packed struct Record:
     uint32_t size           # of the whole record
     uint8_t kind
     uint8_t termination
+    uint8_t verdict         # the word that would have refused it; 0: none
     uint8_t flags
     uint8_t family          # 4, 6, or 0 for a Unix socket
     uint8_t address[16]

@@ -81,6 +81,7 @@ cdef void compose(const Session *s, Record *r, const void **parts) noexcept nogi
     memset(r, 0, sizeof(Record))
     r.kind = ACCESS
     r.termination = s.termination
+    r.verdict = s.verdict
     if s.peer.ss_family == AF_INET:
         r.family = 4
         r.port = ntohs(v4.sin_port)
@@ -115,6 +116,8 @@ cdef void compose(const Session *s, Record *r, const void **parts) noexcept nogi
         name = ossl.SSL_get_servername(s.client.ssl, TLSEXT_NAMETYPE_host_name)
     if s.proven:
         r.flags |= PROVEN
+    if s.reported:
+        r.flags |= REPORTED
     r.cipher_size = length(cipher)
     r.group_size = length(group)
     r.name_size = length(name)
@@ -203,6 +206,11 @@ cdef void journal_wake(int eventfd) noexcept nogil:
         written = nlb_swap(&block.ring.asleep, 0) and write(eventfd, &one, sizeof(one)) < 0
 
 
+def verify_text(int error):
+    """OpenSSL's words for a verification result."""
+    return ossl.X509_verify_cert_error_string(error).decode()
+
+
 def record_layout():
     """``struct`` format and size in bytes of a record's head, for ``nlbcore.observe.access_log``."""
-    return "<IBBBB16sHHHHHIiiiQQQQqqqHHHHHI", sizeof(Record)
+    return "<IBBBBB16sHHHHHIiiiQQQQqqqHHHHHI", sizeof(Record)

@@ -147,6 +147,10 @@ cdef enum:      # reason codes of sslerr.h; library, type and object numbers of 
     SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM = 118
     SSL_R_NO_SHARED_SIGNATURE_ALGORITHMS = 376
     SSL_R_ALERT = 1000              # a received alert N is reason 1000 + N
+    EVP_R_PROVIDER_SIGNATURE_FAILURE = 234
+    RSA_R_BAD_SIGNATURE = 104
+    ERR_LIB_RSA = 4
+    ERR_LIB_EVP = 6
     ERR_LIB_ASN1 = 13
     ERR_LIB_X509 = 11
     ERR_LIB_EC = 16
@@ -230,6 +234,9 @@ cdef int word_of_error(unsigned long error) noexcept nogil:
             return NOT_TLS
         if reason == SSL_R_CERTIFICATE_VERIFY_FAILED:
             return BAD_CERTIFICATE
+    elif (library == ERR_LIB_EVP and reason == EVP_R_PROVIDER_SIGNATURE_FAILURE
+            or library == ERR_LIB_RSA and reason == RSA_R_BAD_SIGNATURE):
+        return BAD_SIGNATURE                # of CertificateVerify, as the algorithm itself says it
     elif library in (ERR_LIB_ASN1, ERR_LIB_X509, ERR_LIB_EC):
         return BAD_CERTIFICATE              # the certificate message could not be decoded
     return HANDSHAKE_ERROR

@@ -49,7 +49,7 @@ from nlbcore.engine.transport cimport (
 )
 from nlbcore.termination cimport (
     CLIENT_ALERT, CLIENT_RESET, CONNECTION_LIMIT, CONNECT_TIMEOUT, CPS_LIMIT, HANDSHAKE_ERROR, HANDSHAKE_TIMEOUT,
-    IDLE_TIMEOUT, NOT_TLS, NO_ALPN, NO_CERTIFICATE, OVERLOAD, PROBE, PROTOCOL_ERROR, SERVER_RESET, TRUNCATED,
+    IDLE_TIMEOUT, NOT_TLS, NO_ALPN, NO_CERTIFICATE, OPEN, OVERLOAD, PROBE, PROTOCOL_ERROR, SERVER_RESET, TRUNCATED,
     UNKNOWN_NAME,
 )
 
@@ -367,7 +367,7 @@ cdef int handshake_word(Session *s) noexcept nogil:
         return UNKNOWN_NAME
     if s.alpn_refused:
         return NO_ALPN
-    if s.verify_error != X509_V_OK:
+    if s.verify_error != X509_V_OK and not s.listener.report:
         return verify_word(s)
     if s.client.ssl_error == 0:
         s.detail = b"more bytes than a handshake may have"
@@ -393,31 +393,20 @@ cdef void authenticate(Session *s) noexcept nogil:
     bypass). In TLS 1.3 the client already believes it is connected.
     """
     cdef Listener *listener = s.listener
-    cdef X509 *certificate
-    cdef Identity *claimed
-    cdef int version
+    cdef int version, word
     cdef bint resumed
     s.handshaken = timers_clock_us()
     if listener.verify:
-        certificate = ossl.SSL_get_peer_certificate(s.client.ssl)
-        if certificate == NULL:
-            refuse(s, NO_CERTIFICATE)
-            return
-        claimed = s.identity
-        s.identity = identity_take(certificate)     # that of this connection, whatever a callback has seen
-        identity_drop(claimed)                      # last: what was learnt of it, its issuer's key, is kept
-        ossl.X509_free(certificate)
-        if s.identity == NULL:
-            refuse(s, OVERLOAD)
-            return
-        s.proven = True
-        if s.verify_error == X509_V_OK:
-            s.verify_error = <int>ossl.SSL_get_verify_result(s.client.ssl)
-        if s.verify_error == X509_V_OK:
-            s.verify_error = judge_for(listener, s.identity)
-        if s.verify_error != X509_V_OK:
+        word = client_word(s)
+        if listener.report and word != OVERLOAD:
+            s.reported = True
+            s.verdict = <uint8_t>word
+            listener.counters.verdicts[word] += 1
+        elif word != OPEN:
+            if s.verify_error != X509_V_OK:
+                verify_word(s)
             s.client.ops.shutdown(&s.client)
-            refuse(s, verify_word(s))
+            refuse(s, word)
             return
     if listener.retired and overtaken(s):
         return
@@ -427,6 +416,26 @@ cdef void authenticate(Session *s) noexcept nogil:
     listener.counters.handshakes[version if 1 <= version <= 4 else 0][resumed] += 1
     tickets_settled(listener.row, &s.peer, resumed)
     begin_connect(s)
+
+
+cdef int client_word(Session *s) noexcept nogil:
+    """The word that refuses the client; OPEN when it is welcome. Its key is proven, if it has a certificate."""
+    cdef Identity *claimed
+    cdef X509 *certificate = ossl.SSL_get_peer_certificate(s.client.ssl)
+    if certificate == NULL:
+        return OPEN if s.listener.optional else NO_CERTIFICATE
+    claimed = s.identity
+    s.identity = identity_take(certificate)     # that of this connection, whatever a callback has seen
+    identity_drop(claimed)                      # last: what was learnt of it, its issuer's key, is kept
+    ossl.X509_free(certificate)
+    if s.identity == NULL:
+        return OVERLOAD
+    s.proven = True
+    if s.verify_error == X509_V_OK:
+        s.verify_error = <int>ossl.SSL_get_verify_result(s.client.ssl)
+    if s.verify_error == X509_V_OK:
+        s.verify_error = judge_for(s.listener, s.identity)
+    return word_of_verify(s.verify_error)
 
 
 cdef bint overtaken(Session *s) noexcept nogil:

@@ -60,7 +60,9 @@ cdef struct Listener:
     uint16_t row
     uint16_t group_row
     uint8_t tls
-    uint8_t verify          # client certificate required
+    uint8_t verify          # clients are asked for a certificate
+    uint8_t optional        # ... and need not have one
+    uint8_t report          # ... and are let in whatever it is: what would have become of them is noted
     uint8_t tickets
     uint8_t strict_sni
     uint8_t on_truncated
@@ -68,6 +70,7 @@ cdef struct Listener:
     uint8_t retired         # a newer generation is in force; it serves whom it has
     uint8_t reverify        # some CA of this one is trusted no more
     uint8_t keep_live       # on_revoked = "keep"
+    uint8_t keep_expired    # on_expired = "keep"
     int depth
     Listener *successor     # of the same name in the generation in force; NULL: there is none (any more)
     X509_STORE *store       # borrowed from Engine
@@ -123,6 +126,8 @@ cdef struct Session:
     # verdict of the handshake
     int verify_error        # first error that the verify callback saw
     int verify_depth
+    uint8_t reported        # `report` has let it in ...
+    uint8_t verdict         # ... and this word would have refused it; 0: none
     uint8_t name_refused
     uint8_t alpn_refused
     # how it ended

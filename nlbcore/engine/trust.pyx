@@ -7,15 +7,18 @@ CA is trusted no more, or fewer intermediates are allowed, the chain is verified
 handshake. A resumed session has sent none: it must do with the CAs of the listener, else it is refused; the client is
 then asked for a full handshake, since the session id context has changed too.
 
+Where `report` had let it in whatever it was, its chain has to be verified as if a CA had gone; a listener that only
+reports now closes nobody, and one where a certificate is optional only who has shown a bad one.
+
 What was found good is remembered with the certificate, so that a re-check costs one verification for each certificate
 (146-205 us with one intermediate) and not one for each connection.
 """
 
 from libc.stdint cimport uint32_t
-from nlbcore.engine.callbacks cimport chain_free, judge_for
+from nlbcore.engine.callbacks cimport chain_free, judge_for, revocation
 from nlbcore.engine.openssl cimport (
     STACK_OF_X509, X509, X509_STORE_CTX, X509_V_ERR_CA_KEY_TOO_SMALL, X509_V_ERR_CERT_CHAIN_TOO_LONG,
-    X509_V_ERR_UNSPECIFIED, X509_V_OK, ossl, weak_key,
+    X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_UNSPECIFIED, X509_V_OK, ossl, weak_key,
 )
 from nlbcore.engine.slab cimport Listener, Session
 
@@ -70,13 +73,15 @@ cdef int trusted_now(Session *s) noexcept nogil:
     has shown no certificate and needs one now."""
     cdef Listener *now = s.listener.successor
     cdef int error
-    if now == NULL or not now.verify:
+    if now == NULL or not now.verify or now.report:
         return X509_V_OK
     if s.identity == NULL or not s.proven:
-        return NO_CERTIFICATE_SHOWN
+        return X509_V_OK if now.optional else NO_CERTIFICATE_SHOWN
     if s.identity.judged_in == epoch and s.identity.judged_for == now:
         return X509_V_OK
     error = judge_for(now, s.identity)
+    if error == X509_V_ERR_CERT_HAS_EXPIRED and now.keep_expired:
+        error = revocation(now, s.identity)
     if error == X509_V_OK and s.listener.reverify:
         error = verify_chain(s, now)
     if error == X509_V_OK:

@@ -14,9 +14,9 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nlbcore.engine.journal import record_layout
+from nlbcore.engine.journal import record_layout, verify_text
 from nlbcore.observe.log import timestamp
-from nlbcore.termination import word
+from nlbcore.termination import Termination, word
 from nlbcore.tls.identity import describe
 
 if TYPE_CHECKING:
@@ -28,12 +28,14 @@ NO_ROW = 0xFFFF
 RESUMED = 1
 PROVEN = 2
 DIGEST_ONLY = 4
+REPORTED = 8
 NO_ISSUER = 20  # X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY
 VERSIONS = {0x0301: "TLSv1", 0x0302: "TLSv1.1", 0x0303: "TLSv1.2", 0x0304: "TLSv1.3"}
 _FORMAT, SIZE = record_layout()
 _UNSEEN = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """What JSON lets through and a terminal obeys: DEL, the C1 controls, line separators, changes of direction."""
 _HEAD = struct.Struct(_FORMAT)
+_ABOUT_CERTIFICATE = range(Termination.NO_CERTIFICATE, Termination.BECAME_REFUSED + 1)
 
 
 class Head(NamedTuple):
@@ -42,6 +44,7 @@ class Head(NamedTuple):
     size: int
     kind: int
     termination: int
+    verdict: int
     flags: int
     family: int
     address: bytes
@@ -64,6 +67,7 @@ class Head(NamedTuple):
 
 
 _FIELDS = len(Head._fields)
+_ENDED = Head._fields.index("ended")
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def event(record: bytes) -> tuple[float, int, str] | None:
     head = _HEAD.unpack_from(record)
     if head[1] != EVENT:
         return None
-    return head[16] / 1e6, head[2], record[SIZE:].decode(errors="replace")
+    return head[_ENDED] / 1e6, head[2], record[SIZE:].decode(errors="replace")
 
 
 def unpack(record: bytes) -> tuple[Head, list[bytes]]:
@@ -169,6 +173,9 @@ def _fields(
         yield from identity.items()
         yield "client_cert_proven", bool(head.flags & PROVEN)
         yield "verify_result", head.verify_error
+    if head.flags & REPORTED:
+        yield "client_cert_verdict", word(head.verdict) if head.verdict else "accepted"
+        yield "client_cert_verdict_detail", _verdict_detail(head, identity)
     yield "received_bytes", head.received
     yield "sent_bytes", head.sent
     yield "tls_handshake_time_ms", _ms(head.handshake_us)
@@ -186,6 +193,17 @@ def _detail(head: Head, text: str, identity: dict[str, object]) -> str:
         reason = os.strerror(head.detail_errno)
         reason = reason[0].lower() + reason[1:]
         return f"{text}: {reason}" if text else reason
+    return _verify_detail(head, text, identity) if head.termination in _ABOUT_CERTIFICATE else text
+
+
+def _verdict_detail(head: Head, identity: dict[str, object]) -> str | None:
+    """The same of what `report` would have been refused for; a re-check after it has a detail of its own."""
+    if head.verify_error == 0 or head.termination in _ABOUT_CERTIFICATE:
+        return None
+    return _verify_detail(head, verify_text(head.verify_error), identity)
+
+
+def _verify_detail(head: Head, text: str, identity: dict[str, object]) -> str:
     if head.verify_error == NO_ISSUER and head.verify_depth == 0:
         return f"issuer {identity.get('client_cert_issuer', 'unknown')} not found"
     return f"{text}, certificate at depth {head.verify_depth}" if head.verify_error and head.verify_depth else text

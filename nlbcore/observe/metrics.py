@@ -39,6 +39,7 @@ from nlbcore.segment import (
     SERVERS,
     TLS_VERSIONS,
     UNHEALTHY,
+    VERDICTS,
     Block,
     GroupCounters,
     Histogram,
@@ -99,6 +100,12 @@ FAMILIES = (
     Family("nlb_listener_received_bytes_total", "counter", "Bytes from clients, decrypted.", _LISTENER),
     Family("nlb_listener_sent_bytes_total", "counter", "Bytes to clients, before encryption.", _LISTENER),
     Family("nlb_terminations_total", "counter", "Connections that have ended, by reason.", (*_LISTENER, "termination")),
+    Family(
+        "nlb_client_certificate_verdicts_total",
+        "counter",
+        "Clients that client_auth.mode = report has let in, by what would have become of them.",
+        (*_LISTENER, "verdict"),
+    ),
     Family("nlb_tls_handshakes_total", "counter", "TLS handshakes completed.", (*_LISTENER, "version", "resumed")),
     Family("nlb_tls_handshake_duration_seconds", "histogram", "Duration of completed TLS handshakes.", _LISTENER),
     Family("nlb_connection_duration_seconds", "histogram", "Duration of connections that have ended.", _LISTENER),
@@ -301,6 +308,9 @@ def _listener(samples: _Samples, listener: dict[str, Any], row: ListenerCounters
     if listener["client_auth"] != "off":
         for days, count in zip(EXPIRING_DAYS, row.expiring, strict=True):
             samples.add("nlb_client_certificate_expiring", (name, f"{days}d"), count)
+    if listener["client_auth"] == "report":
+        for verdict, number in VERDICTS.items():
+            samples.add("nlb_client_certificate_verdicts_total", (name, verdict), row.verdicts[number])
 
 
 def _server(samples: _Samples, labels: tuple[str, str], row: ServerCounters) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from nlbcore.engine.hooks import ListenerPlan
 from nlbcore.engine.revoked import Table
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from OpenSSL import SSL
 
-    from nlbcore.config.model import Listener
+    from nlbcore.config.model import ClientAuth, Listener
     from nlbcore.engine.engine import Engine
     from nlbcore.tls.material import ListenerMaterial
 
@@ -38,19 +38,29 @@ NAMES = 128
 class Trust:
     """Which clients a generation lets in, as far as OpenSSL verifies it."""
 
-    verify: bool
+    mode: Literal["off", "optional", "required", "report"]
     depth: int
+    strict: bool
     ca: frozenset[bytes]
+
+    @classmethod
+    def of(cls, auth: ClientAuth, material: ListenerMaterial) -> Trust:
+        return cls(auth.mode, auth.depth, auth.strict, frozenset(material.ca))
+
+    @property
+    def verify(self) -> bool:
+        """Whether somebody may be refused."""
+        return self.mode in ("optional", "required")
 
     def lost(self, before: Trust | None) -> bool:
         """Whether a client of an earlier generation has to be verified again. Sessions of generations before the last one may
-        still live, so where that one verified nobody, or was not there, nothing is known of them.
+        still live, so where that one refused nobody, or was not there, nothing is known of them.
         """
         if not self.verify:
             return False
         if before is None or not before.verify:
             return True
-        return self.depth < before.depth or not before.ca <= self.ca
+        return self.depth < before.depth or self.strict > before.strict or not before.ca <= self.ca
 
 
 @dataclass
@@ -130,7 +140,7 @@ class Preparation:
         for name, listener in snapshot.config.listeners.items():
             wanted = None
             material = snapshot.material.listeners[name]
-            trust = Trust(listener.client_auth.mode == "required", listener.client_auth.depth, frozenset(material.ca))
+            trust = Trust.of(listener.client_auth, material)
             contexts = Contexts([], None, {})
             if listener.protocol == "TCPSSL":
                 wanted = settings(name, listener, material)
@@ -211,6 +221,8 @@ class Preparation:
             group_row=snapshot.rows.groups[listener.server_group],
             front=Front(self._fronts[row]) if wanted is not None else None,
             verify=wanted is not None and wanted.verify,
+            optional=listener.client_auth.mode == "optional",
+            report=listener.client_auth.mode == "report",
             tickets=listener.session_tickets,
             strict_sni=listener.strict_sni,
             reset_truncated=listener.on_truncated == "reset",
@@ -227,10 +239,11 @@ class Preparation:
             fallback=context_address(contexts.fallback) if contexts.fallback is not None else 0,
             revocations=Table(material.revocations) if material.revocations is not None else None,
             overdue_accepted=listener.client_auth.on_crl_overdue == "accept",
-            store=store_address(wanted.store) if wanted is not None else 0,
+            store=store_address(wanted.live_store) if wanted is not None else 0,
             depth=listener.client_auth.depth,
             lost_trust=trust.lost(self._before.get(name)),
             keep_live=listener.client_auth.on_revoked == "keep",
+            keep_expired=listener.client_auth.on_expired == "keep",
             names={},
             more_names=len(contexts.by_name),
             keep=(group, wanted, *contexts.made),

@@ -69,6 +69,7 @@ _SESSION_CACHE_OFF = 0
 _NO_AUTO_CHAIN = 8  # else OpenSSL would complete the server's chain with the CAs of its clients
 _RELEASE_BUFFERS = 16
 _PURPOSE_SSL_CLIENT = 1
+_NO_CHECK_TIME = 0x200000  # x509_vfy.h
 _CALLBACK_VERIFY = "int(*)(int, X509_STORE_CTX *)"
 _CALLBACK_SERVER_NAME = "int(*)(SSL *, int *, void *)"
 _CALLBACK_ALPN = "int(*)(SSL *, unsigned char **, unsigned char *, unsigned char *, unsigned int, void *)"
@@ -80,9 +81,11 @@ class Settings:
 
     Attributes:
         policy: versions, suites and groups
-        verify: a client certificate is required
+        verify: clients are asked for a certificate
+        required: who has none is refused
         depth: intermediates allowed
         store: the trust store, shared by all contexts of the listener
+        live_store: that by which live connections are verified again
         ca_names: CA certificates whose names are sent to clients
         alpn: protocols in order of preference, wire format
         session_id_context: 32 bytes; a session of another one is not resumed
@@ -91,8 +94,10 @@ class Settings:
 
     policy: Policy
     verify: bool
+    required: bool
     depth: int
     store: crypto.X509Store
+    live_store: crypto.X509Store
     ca_names: tuple[x509.Certificate, ...]
     alpn: bytes
     session_id_context: bytes
@@ -104,32 +109,44 @@ def settings(name: str, listener: Listener, material: ListenerMaterial) -> Setti
 
     The session id context does not depend on what is judged again on every resumption (the leaf's dates and key).
     """
-    verify = listener.client_auth.mode == "required"
-    store = crypto.X509Store()
-    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)  # what stands in `ca` is trusted as it is
-    _check(
-        _lib.X509_STORE_set_purpose(store._store, _PURPOSE_SSL_CLIENT)
-    )  # also where no SSL object says so (a re-check)
-    authorities = tuple(x509.load_der_x509_certificate(der) for der in material.ca)
-    for authority in authorities:
-        store.add_cert(crypto.X509.from_cryptography(authority))
     auth = listener.client_auth
+    verify = auth.mode != "off"
+    authorities = tuple(x509.load_der_x509_certificate(der) for der in material.ca)
+    store = live_store = _store(authorities, strict=auth.strict)
+    if auth.on_expired == "keep":
+        live_store = _store(authorities, strict=auth.strict, dates=False)
     # With tickets or without: those that were issued before they were switched off are not taken any more.
-    digest = hashlib.sha256(f"{name}\0{auth.mode}\0{auth.depth}\0{listener.session_tickets}\0".encode())
+    digest = hashlib.sha256(f"{name}\0{auth.mode}\0{auth.depth}\0{auth.strict}\0{listener.session_tickets}\0".encode())
     for der in sorted(material.ca):
         digest.update(hashlib.sha256(der).digest())
     return Settings(
         policy=POLICIES[listener.security_policy],
         verify=verify,
-        depth=listener.client_auth.depth,
+        required=auth.mode == "required",
+        depth=auth.depth,
         store=store,
-        ca_names=authorities if verify and listener.client_auth.advertise_ca_names else (),
+        live_store=live_store,
+        ca_names=authorities if verify and auth.advertise_ca_names else (),
         alpn=b"".join(bytes([len(p)]) + p.encode() for p in ALPN[listener.alpn_policy])
         if listener.alpn_policy
         else b"",
         session_id_context=digest.digest(),
         ticket_lifetime=int(listener.session_ticket_lifetime),
     )
+
+
+def _store(authorities: Iterable[x509.Certificate], *, strict: bool, dates: bool = True) -> crypto.X509Store:
+    store = crypto.X509Store()
+    flags = crypto.X509StoreFlags.PARTIAL_CHAIN  # what stands in `ca` is trusted as it is
+    if strict:
+        flags |= crypto.X509StoreFlags.X509_STRICT
+    store.set_flags(flags if dates else flags | _NO_CHECK_TIME)
+    _check(
+        _lib.X509_STORE_set_purpose(store._store, _PURPOSE_SSL_CLIENT)
+    )  # also where no SSL object says so (a re-check)
+    for authority in authorities:
+        store.add_cert(crypto.X509.from_cryptography(authority))
+    return store
 
 
 def blank() -> SSL.Context:
@@ -215,7 +232,9 @@ def _common(context: Any, wanted: Settings) -> None:
     _lib.SSL_CTX_set_mode(context, _RELEASE_BUFFERS | _NO_AUTO_CHAIN)
     _check(_lib.X509_STORE_up_ref(wanted.store._store))
     _lib.SSL_CTX_set_cert_store(context, wanted.store._store)
-    mode = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT if wanted.verify else SSL.VERIFY_NONE
+    mode = SSL.VERIFY_PEER if wanted.verify else SSL.VERIFY_NONE
+    if wanted.required:
+        mode |= SSL.VERIFY_FAIL_IF_NO_PEER_CERT
     _lib.SSL_CTX_set_verify(context, mode, _ffi.cast(_CALLBACK_VERIFY, callbacks.verify_address()))
     _lib.SSL_CTX_set_verify_depth(context, wanted.depth)
     # The front's counts; but after a HelloRetryRequest the connection has the other one already.

@@ -50,7 +50,7 @@ def test_every_finding(folder: Path) -> None:
         '7:1: error: listeners.web.protcol: unknown key (did you mean "protocol"?)',
         '8:7: error: listeners.web.cps: expected a whole number, for example cps = 0; got the string "é"',
         (
-            '10:8: error: listeners.web.client_auth.mode: expected one of "off", "required"; got "requird" '
+            '10:8: error: listeners.web.client_auth.mode: expected one of "off", "optional", "required", "report"; got "requird" '
             '(did you mean "required"?)'
         ),
         " 4 errors",

@@ -21,7 +21,7 @@ from tests.support.steps import result
 from tests.support.tls_client import client_context
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from tests.engine.running import Running
@@ -47,6 +47,7 @@ class Web:
         lists: Sequence[Path] = (),
         mode: str = "required",
         depth: int = 5,
+        auth: Mapping[str, Any] | None = None,
         **changes: Any,
     ) -> dict[str, Any]:
         """What a listener's plan says of TLS, put on the front context as at COMMIT.
@@ -56,6 +57,7 @@ class Web:
             lists: files with revocation lists
             mode: of the client's authentication
             depth: intermediates allowed
+            auth: more of `client_auth`
             changes: more of the plan
         """
         made = Config.model_validate(
@@ -70,6 +72,7 @@ class Web:
                             "ca": [str(one.path) for one in authorities or (self.pki.root,)],
                             "crl": [str(one) for one in lists],
                             "depth": depth,
+                            **(auth or {}),
                         }
                         if mode != "off"
                         else {"mode": "off"},
@@ -87,12 +90,15 @@ class Web:
         return {
             "front": self,
             "verify": wanted.verify,
+            "optional": mode == "optional",
+            "report": mode == "report",
             "tickets": True,
             "fallback": context_address(first),
             "names": {name: context_address(context) for name, context in names.items()},
-            "store": store_address(wanted.store),
+            "store": store_address(wanted.live_store),
             "depth": depth,
             "revocations": None if material.revocations is None else Table(material.revocations),
+            "keep_expired": listener.client_auth.on_expired == "keep",
             "keep": (wanted, first, names),
             **changes,
         }

@@ -50,6 +50,9 @@ def test_words_of_errors(door: Any) -> None:
 def test_errors_of_other_libraries(door: Any) -> None:
     for library in (11, 13, 16):
         assert door.error_word(library << 23 | 193) == "bad_certificate"
+    for library, reason in ((4, 104), (6, 234)):
+        assert door.error_word(library << 23 | reason) == "bad_signature"
+        assert door.error_word(library << 23 | (reason + 1)) == "handshake_error"
     for code in (0, 2 << 23 | 193, 0x80000000 | 104, 0xFFFFFFFF):
         assert door.error_word(code) == "handshake_error"
 

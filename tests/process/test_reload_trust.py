@@ -273,14 +273,14 @@ class Crowd:
         for one in self.sockets:
             assert one.recv(10) == b"ping"
 
-    def ends(self) -> list[float]:
+    def ends(self, patience: float = 20) -> list[float]:
         """Wait for the end of all; the moments."""
         with selectors.DefaultSelector() as selector:
             for one in self.sockets:
                 selector.register(one, selectors.EVENT_READ)
             found: list[float] = []
             while len(found) < len(self.sockets):
-                ready = selector.select(20)
+                ready = selector.select(patience)
                 assert ready, f"{len(found)} of {len(self.sockets)} are closed"
                 moment = time.monotonic()
                 for key, _ in ready:

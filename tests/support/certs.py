@@ -7,12 +7,13 @@ cannot hide itself.
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import hashlib
 import ipaddress
 import itertools
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -276,6 +277,25 @@ def _same_name(pki: Pki) -> Issued:
 
 def _weak_intermediate(pki: Pki) -> Issued:
     return pki.root.intermediate("Weak Intermediate", key="rsa-1024").client("under-weak")
+
+
+def without_key(issued: Issued) -> Issued:
+    """A thief's: the certificate, and a P-256 key that claims to be the one it names but signs with another."""
+
+    def point(key: object) -> bytes:
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        return key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+
+    other = ec.generate_private_key(ec.SECP256R1())
+    der = other.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    )
+    assert point(other.public_key()) in der
+    der = der.replace(point(other.public_key()), point(issued.certificate.public_key()))
+    path = issued.key_path.with_suffix(".stolen")
+    text = base64.encodebytes(der).decode()
+    path.write_text(f"-----BEGIN EC PRIVATE KEY-----\n{text}-----END EC PRIVATE KEY-----\n")
+    return replace(issued, key_path=path)
 
 
 # kind -> (the one word of the contract, how to make it)

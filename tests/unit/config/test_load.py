@@ -70,7 +70,7 @@ def test_every_finding_in_one_run(tmp_path: Path) -> None:
     protcol = "TCP"
     idle_timeout = "5s"
     cps = "many"
-    client_auth = { mode = "optional", bind = 1 }
+    client_auth = { mode = "optoinal", bind = 1 }
     certificates = [{ certificate = "x", private_key = 3 }, { certificat = "é", private_key = "y" }]
     [server_groups.app]
     scheduler = "WLC"
@@ -97,8 +97,8 @@ def test_every_finding_in_one_run(tmp_path: Path) -> None:
         "9:16: error: listeners.web.idle_timeout: must be 10s to 900s; got 5s",
         '10:7: error: listeners.web.cps: expected a whole number, for example cps = 0; got the string "many"',
         (
-            '11:24: error: listeners.web.client_auth.mode: "optional" is not built yet in nlb 0.1.0; '
-            'expected one of "off", "required"'
+            '11:24: error: listeners.web.client_auth.mode: expected one of "off", "optional", "required", "report"; '
+            'got "optoinal" (did you mean "optional"?)'
         ),
         "11:36: error: listeners.web.client_auth.bind: unknown key (it belongs in [listeners.NAME])",
         (

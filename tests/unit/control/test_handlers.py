@@ -142,9 +142,10 @@ def test_a_new_balancer(facts: Facts, segment: Segment) -> None:
             "sent_bytes": 0,
             "handshakes": {},
             "terminations": {},
+            "expiring": {"1d": 0, "7d": 0, "14d": 0, "30d": 0},
         },
         {
-            **answer["listeners"][0],
+            **{key: value for key, value in answer["listeners"][0].items() if key != "expiring"},
             "name": "plain",
             "bind": ["unix:/run/plain.sock"],
             "protocol": "TCP",
@@ -174,6 +175,21 @@ def test_listeners_are_summed_over_all_slots(facts: Facts, segment: Segment) -> 
     assert (plain["connections"], plain["connections_total"]) == (4, 0)
     assert answer["connections"] == 7
     assert [worker["connections"] for worker in answer["workers"]] == [0, 2], "of their slots"
+
+
+def test_client_certificates_are_summed_too(facts: dict[str, Any], segment: Segment) -> None:
+    """Which end soon; and what `report` has found, where it is the mode."""
+    for slot in range(3):
+        row = segment.block(slot).listeners[LISTENERS["web"]]
+        row.expiring[:] = (0, 1, 1, 2)
+        row.verdicts[0], row.verdicts[Termination.UNKNOWN_CA] = 5, slot
+    web, plain = status(facts, segment)["listeners"]
+    assert web["expiring"] == {"1d": 0, "7d": 3, "14d": 3, "30d": 6}
+    assert "expiring" not in plain
+    assert "verdicts" not in web
+    facts["listeners"][0]["client_auth"] = "report"
+    (web, _) = status(facts, segment)["listeners"]
+    assert web["verdicts"] == {"accepted": 15, "unknown_ca": 3}
 
 
 def test_servers(facts: Facts, segment: Segment) -> None:

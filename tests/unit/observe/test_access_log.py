@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 FORMAT, SIZE = record_layout()
 HEAD = re.findall(
     r"\w+",
-    "size kind termination flags family address port listener_row group_row server_row tls_version generation "
+    "size kind termination verdict flags family address port listener_row group_row server_row tls_version generation "
     "verify_error verify_depth detail_errno id ended received sent handshake_us connect_us connection_us",
 )
+OLD = {"termination": int(Termination.EXPIRED), "verify_error": 10}
+UNKNOWN = {"termination": int(Termination.UNKNOWN_CA), "verify_error": 20}
 TEXTS = ("cipher", "group", "name", "alpn", "detail", "der")
 NAMES = Names("n1", {0: "web", 3: "api"}, {1: "app"}, {0: "a", 7: "b"})
 # In the order of the contract.
@@ -220,10 +222,11 @@ def test_a_certificate_of_a_version_that_does_not_exist(pki: Pki) -> None:
         ({"detail_errno": errno.ECONNREFUSED}, "connection refused"),
         ({"detail": b"dialling", "detail_errno": errno.EMFILE}, "dialling: too many open files"),
         ({"detail_errno": 9999}, "unknown error 9999"),
-        ({"verify_error": 10, "verify_depth": 1, "detail": b"too old"}, "too old, certificate at depth 1"),
-        ({"verify_error": 10, "verify_depth": 0, "detail": b"too old"}, "too old"),
-        ({"verify_error": 20, "verify_depth": 1, "detail": b"no issuer"}, "no issuer, certificate at depth 1"),
-        ({"verify_error": 20, "der": b"broken"}, "issuer unknown not found"),
+        ({**OLD, "verify_depth": 1, "detail": b"too old"}, "too old, certificate at depth 1"),
+        ({**OLD, "detail": b"too old"}, "too old"),
+        ({**UNKNOWN, "verify_depth": 1, "detail": b"no issuer"}, "no issuer, certificate at depth 1"),
+        ({**UNKNOWN, "der": b"broken"}, "issuer unknown not found"),
+        ({"verify_error": 20, "detail": b"of something else"}, "of something else"),
     ],
     ids=repr,
 )
@@ -232,8 +235,37 @@ def test_details(fields: dict[str, Any], text: str | None) -> None:
 
 
 def test_the_issuer_that_is_missing(pki: Pki) -> None:
-    line = parsed(verify_error=20, detail=b"unable to get local issuer certificate", der=pki.client.der)
+    line = parsed(**UNKNOWN, detail=b"unable to get local issuer certificate", der=pki.client.der)
     assert line["termination_detail"] == "issuer CN=Test Root not found"
+
+
+@pytest.mark.parametrize(
+    ("fields", "verdict", "detail"),
+    [
+        ({}, "accepted", None),
+        ({"verdict": int(Termination.NO_CERTIFICATE)}, "no_certificate", None),
+        ({"verdict": int(Termination.EXPIRED), "verify_error": 10}, "expired", "certificate has expired"),
+        (
+            {"verdict": int(Termination.EXPIRED), "verify_error": 10, "verify_depth": 2},
+            "expired",
+            "certificate has expired, certificate at depth 2",
+        ),
+        ({"verdict": int(Termination.UNKNOWN_CA), "verify_error": 20}, "unknown_ca", "issuer unknown not found"),
+    ],
+)
+def test_a_verdict(fields: dict[str, Any], verdict: str, detail: str | None) -> None:
+    """Of a client that was let in whatever it had; how it ended has a reason of its own."""
+    line = parsed(flags=access_log.REPORTED, detail=b"half_close_timeout", **fields)
+    assert (line["client_cert_verdict"], line.get("client_cert_verdict_detail")) == (verdict, detail)
+    assert (line["termination"], line["termination_detail"]) == ("client_close", "half_close_timeout")
+
+
+def test_a_verdict_and_a_refusal_later() -> None:
+    """When the mode has changed: the error is that of the refusal."""
+    fields = {"termination": int(Termination.BECAME_REFUSED), "verify_error": 22, "detail": b"too long"}
+    line = parsed(flags=access_log.REPORTED, verdict=int(Termination.UNKNOWN_CA), **fields)
+    assert (line["client_cert_verdict"], line["termination_detail"]) == ("unknown_ca", "too long")
+    assert "client_cert_verdict_detail" not in line
 
 
 def test_events() -> None:
