@@ -16,66 +16,77 @@ good: `nlb ca crl DIR --days N` with the key makes one for N days.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
-from nlbcore.pki import index, issue, keys, names, pkcs12, revoke, settings, store
-from nlbcore.pki.errors import BadValue, PkiError
+from nlbcore.pki import (
+    constraints,
+    hierarchy,
+    index,
+    issue,
+    keys,
+    lists,
+    names,
+    pkcs12,
+    renewal,
+    requests,
+    revoke,
+    settings,
+    store,
+)
+from nlbcore.pki.errors import PkiError
+from nlbcore.pki.hierarchy import INTERMEDIATE, ROOT, Hierarchy
 from nlbcore.pki.index import AUTHORITY, Entry, Index
-from nlbcore.pki.issue import Request, Signer
+from nlbcore.pki.issue import Request, Term, Wanted
+from nlbcore.pki.keys import Passphrases, PrivateKey, PublicKey
+from nlbcore.pki.lists import Crl
 from nlbcore.pki.names import Subject
-from nlbcore.pki.revoke import Crl, Part
+from nlbcore.pki.outcome import Issued, Revoked
 from nlbcore.pki.settings import Settings
 from nlbcore.pki.store import Output
 from nlbcore.pki.words import (
     DEFAULT_KEY_TYPE,
     DEFAULT_NAME,
     INTERMEDIATE_DAYS,
+    PROFILES,
     ROOT_DAYS,
     UNSPECIFIED,
 )
 
-INTERMEDIATE = "intermediate"
-ROOT = "root"
-
 
 @dataclass(frozen=True)
-class Issued:
-    """A new certificate, its files, and what is worth saying about it."""
+class Leaf:
+    """What is to be certified.
 
-    entry: Entry
-    certificate: Path
-    private_key: Path
-    p12: Path | None
-    clamped: bool
-    """It ends with its issuer, earlier than was asked for."""
+    Args:
+        wanted: what it says
+        public_key: whose it is
+        name: in the index
+        path: of the certificate
+        term: how long it is valid
+        renews: the certificate that it follows
+    """
 
-    def as_dict(self) -> dict[str, object]:
-        files = {"certificate": str(self.certificate), "private_key": str(self.private_key)}
-        if self.p12 is not None:
-            files["p12"] = str(self.p12)
-        return {**self.entry.as_dict(index.now()), "clamped": self.clamped, "files": files}
-
-
-@dataclass(frozen=True)
-class Revoked:
-    """Certificates that have been taken back, and the lists that say so."""
-
-    entries: tuple[Entry, ...]
-    crl: Crl
+    wanted: Wanted
+    public_key: PublicKey
+    name: str
+    path: Path
+    term: Term
+    renews: Entry | None = None
 
 
 class Authority:
     """The authority in a folder; `create` makes it, `open` finds it."""
 
-    def __init__(self, folder: Path, loaded: Settings) -> None:
+    def __init__(self, folder: Path, loaded: Settings, passphrases: Passphrases | None = None) -> None:
         self.folder = folder
         self.settings = loaded
+        self._hierarchy = Hierarchy(folder, passphrases)
 
     @classmethod
     def create(
@@ -87,6 +98,9 @@ class Authority:
         key_type: str = DEFAULT_KEY_TYPE,
         days: int = ROOT_DAYS,
         intermediate_days: int = INTERMEDIATE_DAYS,
+        permit_dns: Sequence[str] = (),
+        permit_ip: Sequence[str] = (),
+        passphrase: bytes | None = None,
         force: bool = False,
     ) -> Authority:
         """Make an authority: two key pairs, two certificates, the settings and an empty index.
@@ -98,21 +112,33 @@ class Authority:
             key_type: of both keys, one of `words.KEY_TYPES`
             days: how long the root is valid
             intermediate_days: how long the intermediate is, at most as long as the root
+            permit_dns: the only host names, with all below them, that it can certify
+            permit_ip: the only networks whose addresses it can certify
+            passphrase: both keys are kept under it
             force: replace the authority that is there; what it has issued is worthless then
 
         Raises:
             PkiError: the folder is in use or cannot be written.
             BadValue: an argument makes no certificate.
         """
-        _check_folder(folder, force=force)
+        hierarchy.check_folder(folder, force=force)
         made = Settings(name)
-        outputs, entry = _new_files(folder, made, subject or Subject(), key_type, days, intermediate_days)
+        outputs, entry = hierarchy.new_files(
+            folder,
+            made,
+            subject=subject or Subject(),
+            key_type=key_type,
+            days=days,
+            intermediate_days=intermediate_days,
+            permitted=constraints.parse(permit_dns, permit_ip),
+            passphrase=passphrase,
+        )
         store.make_folder(folder)
         with index.opened(folder / store.INDEX, change=True, blank=True) as journal:
-            _check_folder(folder, force=force)  # again: this time nobody else can get in between
+            hierarchy.check_folder(folder, force=force)  # again: this time nobody else can get in between
             try:
                 folder.chmod(0o700)
-                gone = [folder / store.SETTINGS, folder / store.CRL]
+                gone = [folder / name for name in (store.SETTINGS, *store.LISTS)]
                 with (
                     store.kept(gone),
                     store.staged(outputs, replace=force) as publish,
@@ -128,27 +154,38 @@ class Authority:
                 raise store.failure("write", folder, error) from None
         return cls(folder, made)
 
+    @staticmethod
+    def refuse(folder: Path, *, force: bool) -> None:
+        """Say whether `create` would find the folder in use, before a person is asked anything."""
+        hierarchy.check_folder(folder, force=force)
+
     @classmethod
-    def open(cls, folder: Path) -> Authority:
+    def open(cls, folder: Path, passphrases: Passphrases | None = None) -> Authority:
         """The authority in this folder.
+
+        Args:
+            folder: where it is
+            passphrases: asked if a key that is needed is kept under one
 
         Raises:
             PkiError: there is none, or its settings cannot be used.
         """
-        return cls(folder, settings.load(folder / store.SETTINGS))
+        return cls(folder, settings.load(folder / store.SETTINGS), passphrases)
 
-    @cached_property
+    @property
     def root(self) -> x509.Certificate:
-        return _load_certificate(self.folder / store.ROOT_CERTIFICATE)
+        return self._hierarchy.root
 
-    @cached_property
+    @property
     def intermediate(self) -> x509.Certificate:
-        return _load_certificate(self.folder / store.INTERMEDIATE_CERTIFICATE)
+        return self._hierarchy.intermediate
 
     @property
     def chain(self) -> Path:
         """The file that verifiers of this authority's certificates are given: the intermediate and the root."""
         return self.folder / store.CHAIN
+
+    # -- certificates ------------------------------------------------------------------------------------------------
 
     def issue(
         self, request: Request, *, out: Path = Path(), p12_password: str | None = None, force: bool = False
@@ -167,37 +204,179 @@ class Authority:
         """
         wanted = request.checked()
         name = request.name
-        days = self.settings.days(request.profile) if request.days is None else request.days
-        validity = issue.window(index.now(), days, self.intermediate)
         certificate_path, key_path, p12_path = (out / f"{name}.{suffix}" for suffix in ("crt", "key", "p12"))
-        if not force:
-            store.refuse_existing([certificate_path, key_path, *([p12_path] if p12_password is not None else [])])
-        signer = Signer(self.intermediate, keys.load(self.folder / store.INTERMEDIATE_KEY, self.intermediate))
         key = keys.new(request.key_type or self.settings.key_type)
-        certificate = issue.leaf(wanted, key.public_key(), signer, validity)
-        outputs = [Output(key_path, keys.pem(key)), Output(certificate_path, _pem(certificate, self.intermediate))]
-        if p12_password is not None:
-            bundle = pkcs12.bundle(name, key, certificate, self.intermediate, p12_password)
-            outputs.append(Output(p12_path, bundle))
-        entry = _entry(certificate, name, request.profile, INTERMEDIATE, wanted.sans)
-        store.make_folder(out)
+        leaf = Leaf(wanted, key.public_key(), name, certificate_path, request.term)
+        made = p12_path if p12_password is not None else None
+        return self._issue(leaf, key=(key_path, key), p12=made, p12_password=p12_password, replace=force)
+
+    def sign(
+        self,
+        csr: Path,
+        profile: str,
+        *,
+        name: str,
+        term: Term | None = None,
+        out: Path = Path(),
+        force: bool = False,
+    ) -> Issued:
+        """Certify the key in a request: `NAME.crt`, with the intermediate behind it.
+
+        Args:
+            csr: the file with the request, PEM or DER
+            profile: what the certificate may be used for, whatever the request asks for
+            name: of the file and in the index
+            term: how long it is valid
+            out: folder for the file, made with mode 0700 if it is not there
+            force: overwrite a file that is there
+
+        Raises:
+            BadValue: the name or the term cannot be.
+            PkiError: the request cannot be signed; see `requests.load`.
+        """
+        names.check_file_name(name)
+        signable = requests.load(csr, profile)
+        leaf = Leaf(signable.wanted, signable.public_key, name, out / f"{name}.crt", term or Term())
+        return self._issue(leaf, left_out=signable.left_out, replace=force)
+
+    def renew(
+        self,
+        target: str,
+        *,
+        rekey: bool = False,
+        key_type: str | None = None,
+        term: Term | None = None,
+        out: Path | None = None,
+        force: bool = False,
+    ) -> Issued:
+        """Issue a certificate anew, with the same names and purpose, in place of the old one, which stays good until its end.
+
+        Args:
+            target: a name (its newest certificate is meant), a serial number (hexadecimal) or a certificate file
+            rekey: for a new key; else the certificate is for the key that the old one is for
+            key_type: of the new key, the same as that of the old one unless given
+            term: how long it is valid; as long as the old one was asked to be unless given
+            out: folder for the new files, instead of replacing the old ones
+            force: overwrite files in `out`
+
+        Raises:
+            BadValue: the term cannot be, or a name that the authority may not certify any more.
+            PkiError: nothing is meant, it has been revoked, its file is not there or another's.
+        """
+        with index.opened(self.folder / store.INDEX, change=False) as journal:
+            entry = renewal.newest(revoke.find(journal, target), target)
+        path = renewal.file_of(entry, target)
+        old = renewal.load(entry, path)
+        wanted, public_key = renewal.taken_over(entry, old)
+        has_key = renewal.check_key(path.with_suffix(".key"), old)
+        new = path if out is None else out / f"{entry.name}.crt"
+        key = None
+        if rekey:
+            if not has_key:
+                text = f"{path.with_suffix('.key')} is not there: who has the key makes a request for a new one (nlb cert csr)"
+                raise PkiError(f"{text}, and `nlb cert sign` signs it")
+            made = keys.new(key_type or keys.kind_of(old))
+            key, public_key = (new.with_suffix(".key"), made), made.public_key()
+        leaf = Leaf(wanted, public_key, entry.name, new, term or Term(days=entry.days), renews=entry)
+        return self._issue(leaf, key=key, replace=force or out is None)
+
+    def due(self, before: dt.timedelta, profiles: Sequence[str] = PROFILES) -> list[Entry]:
+        """The certificates to be renewed that end within `before`; see `renewal.due`."""
+        return renewal.due(self.entries(), index.now(), before, profiles)
+
+    def _issue(
+        self,
+        leaf: Leaf,
+        *,
+        replace: bool,
+        key: tuple[Path, PrivateKey] | None = None,
+        p12: Path | None = None,
+        p12_password: str | None = None,
+        left_out: tuple[str, ...] = (),
+    ) -> Issued:
+        """Sign the leaf, note it in the index and write its files: all or nothing."""
+        wanted = constraints.without_words(self.intermediate, leaf.wanted)
+        constraints.check(self.intermediate, wanted.sans)
+        validity = issue.window(index.now(), self.settings.days(wanted.profile), self.intermediate, leaf.term)
+        if not replace:
+            store.refuse_existing([leaf.path, *([key[0]] if key else []), *([p12] if p12 else [])])
+        certificate = issue.leaf(wanted, leaf.public_key, self._hierarchy.signer(INTERMEDIATE), validity)
+        outputs = [] if key is None else [Output(key[0], keys.pem(key[1]))]
+        outputs.append(Output(leaf.path, hierarchy.pem(certificate, self.intermediate)))
+        if p12 is not None and key is not None and p12_password is not None:
+            outputs.append(Output(p12, pkcs12.bundle(leaf.name, key[1], certificate, self.intermediate, p12_password)))
+        days = leaf.term.days
+        entry = hierarchy.entry_of(
+            certificate, leaf.name, wanted.profile, INTERMEDIATE, wanted.sans, file=leaf.path, days=days
+        )
+        store.make_folder(leaf.path.parent)
         with (
-            store.staged(outputs, replace=force) as publish,
+            store.staged(outputs, replace=replace) as publish,
             index.opened(self.folder / store.INDEX, change=True) as journal,
             journal.undone_on_failure(),
         ):
             if self._own(journal).revoked_at is not None:
                 text = f"the intermediate of {self.folder} has been revoked: nothing it signs is accepted"
                 raise PkiError(text)
+            if leaf.renews is not None and journal.entries[leaf.renews.serial].revoked_at is not None:
+                raise PkiError(f"{leaf.name} has been revoked meanwhile: it is not renewed")
             journal.issued(entry)
             publish()
-        made = p12_path if p12_password is not None else None
-        return Issued(entry, certificate_path, key_path, made, clamped=validity.clamped)
+        stale = leaf.path.with_suffix(".p12")
+        return Issued(
+            entry,
+            leaf.path,
+            None if key is None else key[0],
+            p12,
+            clamped=validity.clamped,
+            late=validity.late,
+            left_out=left_out,
+            renewed=leaf.renews,
+            stale_p12=stale if leaf.renews is not None and stale.exists() else None,
+        )
+
+    # -- the authority itself ------------------------------------------------------------------------------------------
+
+    def renew_authority(
+        self, *, root_days: int | None = None, intermediate_days: int | None = None
+    ) -> dict[str, tuple[Entry, bool]]:
+        """New certificates for the keys of root and intermediate, each if it is given days; see `hierarchy`.
+
+        Returns:
+            for each the new certificate, and whether it ends with the root, earlier than was asked for
+
+        Raises:
+            BadValue: so many days are not possible.
+            PkiError: the root's key cannot be used, or the intermediate has been revoked.
+        """
+        outputs, entries = self._hierarchy.renewed(root_days, intermediate_days)
+        store.make_folder(self.folder / store.OLD)
+        with (
+            store.staged(outputs, replace=True) as publish,
+            index.opened(self.folder / store.INDEX, change=True) as journal,
+            journal.undone_on_failure(),
+        ):
+            if self._own(journal).revoked_at is not None:
+                text = f"the intermediate of {self.folder} has been revoked, and with it its key: make a new authority"
+                raise PkiError(text)
+            if INTERMEDIATE in entries:
+                journal.issued(entries[INTERMEDIATE])
+            publish()
+        self._hierarchy.forget()
+        asked = {ROOT: root_days, INTERMEDIATE: intermediate_days}
+        made = {}
+        for which, entry in entries.items():
+            days = asked[which]
+            assert days is not None
+            made[which] = (entry, entry.not_after - entry.not_before < dt.timedelta(days=days))
+        return made
+
+    # -- revocation ----------------------------------------------------------------------------------------------------
 
     def revoke(self, target: str, reason: str = UNSPECIFIED) -> Revoked:
         """Take back what a name, a serial number (hexadecimal) or a certificate file means, and write new lists.
 
-        A name means all certificates of that name that have not been revoked.
+        A name means all certificates of that name that have not been revoked. What is on hold may be revoked for good.
 
         It needs the intermediate's key. The root's is needed to revoke the intermediate itself; for anything else the
         root's list is kept as it is if its key cannot be used, and `Crl.warning` says how long it is good, or that it
@@ -207,17 +386,26 @@ class Authority:
             BadValue: there is no such reason.
             PkiError: nothing is meant, it is revoked already, or a file of the authority cannot be used.
         """
-        revoke.check_reason(reason)
         with index.opened(self.folder / store.INDEX, change=True) as journal:
-            now = index.now()
-            taken = [replace(entry, revoked_at=now, reason=reason) for entry in revoke.find(journal, target)]
+            taken = revoke.revoked(revoke.find(journal, target), target, reason, index.now())
             return Revoked(tuple(taken), self._write_lists(journal, taken, self.settings.crl_days))
 
-    def crl(self, days: int | None = None) -> Crl:
+    def release(self, target: str) -> Revoked:
+        """Give back what has been revoked with the reason certificateHold, and write new lists; see `revoke`.
+
+        Raises:
+            PkiError: nothing is meant, or it is not on hold.
+        """
+        with index.opened(self.folder / store.INDEX, change=True) as journal:
+            given = revoke.released(revoke.find(journal, target), target)
+            return Revoked(tuple(given), self._write_lists(journal, given, self.settings.crl_days))
+
+    def crl(self, days: int | None = None, *, if_older: dt.timedelta | None = None) -> Crl:
         """Write the lists of revoked certificates, one for each of intermediate and root, into `ca.crl`.
 
         Args:
             days: until the next ones are due, never past the end of who signs; the authority's setting unless given
+            if_older: only if those that are there are as old as this, or due within it
 
         If the root's key cannot be used, its list is kept as it is, and `Crl.warning` says how long it is good.
 
@@ -226,17 +414,27 @@ class Authority:
                 be used: the intermediate's list has been written then.
         """
         with index.opened(self.folder / store.INDEX, change=True) as journal:
+            if if_older is not None:
+                there = lists.fresh(self._hierarchy, journal, if_older)
+                if there is not None:
+                    return there
             crl = self._write_lists(journal, [], self.settings.crl_days if days is None else days)
         if not crl.complete:
             raise PkiError(crl.warning)
         return crl
+
+    def _write_lists(self, journal: Index, changed: list[Entry], days: int) -> Crl:
+        self._own(journal)
+        return lists.write(self._hierarchy, journal, changed, days)
+
+    # -- what there is -------------------------------------------------------------------------------------------------
 
     def entries(self) -> list[Entry]:
         """All certificates this authority has issued, in that order; the first is its intermediate."""
         with index.opened(self.folder / store.INDEX, change=False) as journal:
             return list(journal.entries.values())
 
-    def describe(self) -> dict[str, object]:
+    def describe(self) -> dict[str, Any]:
         """What `nlb ca show` prints."""
         with index.opened(self.folder / store.INDEX, change=False) as journal:
             pass
@@ -246,8 +444,7 @@ class Authority:
         return {
             "folder": str(self.folder),
             "name": self.settings.name,
-            "root": self._described(self.root, store.ROOT_KEY),
-            "intermediate": self._described(self.intermediate, store.INTERMEDIATE_KEY),
+            **{which: self._described(which) for which in (ROOT, INTERMEDIATE)},
             "certificates": {status: leaves.count(status) for status in ("valid", "expired", "revoked")},
             "crl": {
                 "file": str(crl) if crl.exists() else None,
@@ -256,15 +453,11 @@ class Authority:
             },
         }
 
-    def _described(self, certificate: x509.Certificate, key: str) -> dict[str, object]:
+    def _described(self, which: str) -> dict[str, object]:
         return {
-            "subject": certificate.subject.rfc4514_string(),
-            "serial": index.serial_hex(certificate.serial_number),
-            "key_type": keys.kind_of(certificate),
-            "key_present": (self.folder / key).exists(),
-            "not_after": index.stamp(certificate.not_valid_after_utc),
-            "days_left": (certificate.not_valid_after_utc - index.now()).days,
-            "sha256": index.fingerprint(certificate),
+            **hierarchy.described(self._hierarchy.certificate(which)),
+            "key_present": self._hierarchy.has_key(which),
+            "key_encrypted": self._hierarchy.is_encrypted(which),
         }
 
     def _own(self, journal: Index) -> Entry:
@@ -274,131 +467,3 @@ class Authority:
             text = f"{journal.path} is not the index of {self.folder / store.INTERMEDIATE_CERTIFICATE}"
             raise PkiError(f"{text}: it is damaged or another authority's; restore it from a backup")
         return entry
-
-    def _write_lists(self, journal: Index, taken: list[Entry], days: int) -> Crl:
-        """Sign the lists with `taken` on them, note it all in the index, and give the file its name."""
-        self._own(journal)
-        path = self.folder / store.CRL
-        there = revoke.lists(path)
-        # A verifier may know a list that is there, even where the index has been lost.
-        number = max([journal.crl_number, *map(revoke.number_of, there)]) + 1
-        on_list = {entry.serial: entry for entry in journal.entries.values() if entry.revoked_at is not None}
-        on_list |= {entry.serial: entry for entry in taken}
-        own = {who: [one for one in on_list.values() if one.issuer == who] for who in (INTERMEDIATE, ROOT)}
-        now = index.now()
-        validity = issue.window(now, days, self.intermediate)
-        signer = Signer(self.intermediate, keys.load(self.folder / store.INTERMEDIATE_KEY, self.intermediate))
-        parts = {
-            INTERMEDIATE: Part(revoke.crl(signer, own[INTERMEDIATE], number, validity), validity.end),
-            ROOT: self._root_list(there, own[ROOT], number, days, needed=any(one.issuer == ROOT for one in taken)),
-        }
-        updates = {issuer: part.next_update for issuer, part in parts.items() if part.next_update is not None}
-        data = b"".join(part.pem for part in parts.values())
-        with store.staged([Output(path, data)], replace=True) as publish, journal.undone_on_failure():
-            journal.revoked(taken, number, updates)
-            publish()
-        due = min(end for end in updates.values() if end > now)
-        return Crl(path, number, due, len(on_list), parts[ROOT].remark, complete=parts[ROOT].current)
-
-    def _root_list(
-        self,
-        there: list[x509.CertificateRevocationList],
-        entries: list[Entry],
-        number: int,
-        days: int,
-        *,
-        needed: bool,
-    ) -> Part:
-        """The root's list: a new one, or without its key the one from before unless a new one is `needed`."""
-        try:
-            key = keys.load(self.folder / store.ROOT_KEY, self.root)
-        except PkiError as error:
-            if needed:
-                text = f"{error}: only it can put the intermediate on the root's list; nothing has been revoked"
-                raise PkiError(text, error.exit_code) from None
-            part = revoke.kept(there, self.root, entries, index.now())
-            remark = f"{error}: {part.remark}"
-            if not part.current:
-                remark += (
-                    "; the intermediate's has been written, which is not enough for who checks the whole chain:"
-                    f" put {store.ROOT_KEY} back and run `nlb ca crl {self.folder}`"
-                )
-            return replace(part, remark=remark)
-        validity = issue.window(index.now(), days, self.root)
-        return Part(revoke.crl(Signer(self.root, key), entries, number, validity), validity.end)
-
-
-def _new_files(
-    folder: Path, made: Settings, subject: Subject, key_type: str, days: int, intermediate_days: int
-) -> tuple[list[Output], Entry]:
-    """The files of a new authority, the one that makes the folder an authority last; and the intermediate's entry."""
-    now = index.now()
-    root_name = subject.name(made.name, "name")
-    name = subject.name(f"{made.name} Intermediate", "name")
-    root_key, key = keys.new(key_type), keys.new(key_type)
-    root = issue.root(root_name, root_key, issue.window(now, days, None))
-    try:
-        validity = issue.window(now, intermediate_days, root)
-    except BadValue as error:
-        raise BadValue("intermediate_days", error.value, error.reason) from None
-    intermediate = issue.intermediate(name, key.public_key(), Signer(root, root_key), validity)
-    contents = {
-        store.ROOT_KEY: keys.pem(root_key),
-        store.ROOT_CERTIFICATE: _pem(root),
-        store.INTERMEDIATE_KEY: keys.pem(key),
-        store.INTERMEDIATE_CERTIFICATE: _pem(intermediate),
-        store.CHAIN: _pem(intermediate, root),
-        store.SETTINGS: settings.render(made),
-    }
-    entry = _entry(intermediate, INTERMEDIATE, AUTHORITY, ROOT, [])
-    return [Output(folder / file, data) for file, data in contents.items()], entry
-
-
-def _check_folder(folder: Path, *, force: bool) -> None:
-    """Whether an authority may be made in the folder: a new or empty one, or with `force` one that is an authority.
-
-    What an earlier attempt has left that did not get as far as a key is nothing: temporary files, and an index that
-    has at most its first line.
-    """
-    try:
-        there = {path.name for path in folder.iterdir() if path.suffix != ".tmp"}
-        if there == {store.INDEX} and index.is_beginning(folder / store.INDEX):
-            return
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise store.failure("make an authority in", folder, error) from None
-    if not there:
-        return
-    if store.SETTINGS not in there and not there <= set(store.FILES):
-        raise PkiError(f"{folder} is not empty: an authority needs a folder of its own")
-    if not force:
-        text = f"{folder} is an authority already; --force replaces it, and what it has issued is worthless then"
-        raise PkiError(text)
-
-
-def _load_certificate(path: Path) -> x509.Certificate:
-    try:
-        return x509.load_pem_x509_certificate(store.read(path))
-    except ValueError:
-        raise PkiError(f"{path} is no PEM certificate, or a damaged one: restore it from a backup") from None
-
-
-def _entry(
-    certificate: x509.Certificate, name: str, profile: str, issuer: str, sans: Sequence[x509.GeneralName]
-) -> Entry:
-    return Entry(
-        serial=certificate.serial_number,
-        name=name,
-        profile=profile,
-        issuer=issuer,
-        subject=certificate.subject.rfc4514_string(),
-        sans=tuple(names.described(one) for one in sans),
-        not_before=certificate.not_valid_before_utc,
-        not_after=certificate.not_valid_after_utc,
-        sha256=index.fingerprint(certificate),
-    )
-
-
-def _pem(*certificates: x509.Certificate) -> bytes:
-    return b"".join(one.public_bytes(Encoding.PEM) for one in certificates)

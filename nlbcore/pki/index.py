@@ -1,7 +1,8 @@
 """What an authority has issued and revoked: the journal `index`, one JSON object a line, only ever appended to.
 
     {"event": "issued", "time": ..., "serial": "3F...", "name": "alice", "profile": "client", "issuer": "intermediate", ...}
-    {"event": "revoked", "time": ..., "serial": "3F...", "reason": "keyCompromise"}
+    {"event": "revoked", "time": ..., "serial": "3F...", "reason": "certificateHold"}
+    {"event": "released", "time": ..., "serial": "3F..."}
     {"event": "crl", "time": ..., "number": 4, "next_update": {"intermediate": ..., "root": ...}}
 
 The file is locked (flock) while it is read or appended to and is never replaced, so the lock is the file's own. A crash
@@ -53,6 +54,10 @@ class Entry:
     sha256: str
     revoked_at: dt.datetime | None = None
     reason: str = ""
+    file: str = ""
+    """Where the certificate was written, an absolute path; empty for an authority's own."""
+    days: int | None = None
+    """How long it was asked to be valid, if that was said; a renewed one is as long."""
 
     @property
     def serial_hex(self) -> str:
@@ -78,6 +83,7 @@ class Entry:
             "issuer": self.issuer,
             "revoked_at": stamp(self.revoked_at) if self.revoked_at else None,
             "reason": self.reason or None,
+            "file": self.file or None,
         }
 
 
@@ -107,12 +113,19 @@ class Index:
             "not_before": stamp(entry.not_before),
             "not_after": stamp(entry.not_after),
             "sha256": entry.sha256,
+            "file": entry.file,
+            "days": entry.days,
         }
         self._append([_event("issued", **fields)])
 
-    def revoked(self, entries: list[Entry], number: int, next_updates: dict[str, dt.datetime]) -> None:
-        """Append revocations, and the number of the CRL that is about to tell of them."""
-        events = [_event("revoked", serial=entry.serial_hex, reason=entry.reason) for entry in entries]
+    def listed(self, changed: list[Entry], number: int, next_updates: dict[str, dt.datetime]) -> None:
+        """Append what has been revoked or released, and the number of the CRL that is about to tell of it."""
+        events = [
+            _event("revoked", serial=entry.serial_hex, reason=entry.reason)
+            if entry.revoked_at
+            else _event("released", serial=entry.serial_hex)
+            for entry in changed
+        ]
         updates = {issuer: stamp(moment) for issuer, moment in next_updates.items()}
         self._append([*events, _event("crl", number=number, next_update=updates)])
 
@@ -160,6 +173,9 @@ class Index:
             serial = int(event["serial"], 16)
             moment, reason = _moment(event["time"]), str(event["reason"])
             self.entries[serial] = replace(self.entries[serial], revoked_at=moment, reason=reason)
+        elif kind == "released":
+            serial = int(event["serial"], 16)
+            self.entries[serial] = replace(self.entries[serial], revoked_at=None, reason="")
         elif kind == "crl":
             self.crl_number = max(self.crl_number, int(event["number"]))
             self.next_updates = {str(issuer): _moment(text) for issuer, text in event["next_update"].items()}
@@ -279,4 +295,6 @@ def _entry(event: dict[str, Any]) -> Entry:
         not_before=_moment(event["not_before"]),
         not_after=_moment(event["not_after"]),
         sha256=str(event["sha256"]),
+        file=str(event.get("file", "")),
+        days=None if event.get("days") is None else int(event["days"]),
     )

@@ -1,14 +1,21 @@
-"""Private keys: the kinds that are made, how they are kept (PKCS#8 PEM), and which digest signs with them."""
+"""Private keys: the kinds that are made, how they are kept (PKCS#8 PEM), and which digest signs with them.
+
+An authority's key may be kept under a passphrase: AES-256 with PBKDF2, as `openssl pkcs8` writes it. A long passphrase
+protects, not the count of rounds. Keys of leaves never are: who uses them has nobody to ask.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -16,12 +23,25 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from nlbcore.errors import EXIT_PERMISSION
 from nlbcore.pki.errors import BadValue, PkiError
 from nlbcore.pki.store import read
 from nlbcore.pki.words import KEY_TYPES
 
+ENCRYPTED = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
+MIN_RSA_BITS = 2048
+MAX_RSA_BITS = 8192
+"""Larger ones cost their verifiers more than they protect."""
+
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
+
+
+class Passphrases(Protocol):
+    """Where the passphrases of keys come from; `passphrase.Passphrase` is one."""
+
+    def of(self, path: Path) -> Iterable[bytes]:
+        """What to try on this key, one after the other; what cannot be had is a PkiError."""
 
 
 def new(kind: str) -> PrivateKey:
@@ -54,29 +74,77 @@ def digest(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | None:
     return hashes.SHA384() if strong else hashes.SHA256()
 
 
-def pem(key: PrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+def pem(key: PrivateKey, passphrase: bytes | None = None) -> bytes:
+    encryption = NoEncryption() if passphrase is None else BestAvailableEncryption(passphrase)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
 
 
-def load(path: Path, certificate: x509.Certificate) -> PrivateKey:
-    """The private key of an authority's certificate.
+def is_encrypted(data: bytes) -> bool:
+    return ENCRYPTED in data or b"Proc-Type: 4,ENCRYPTED" in data
+
+
+def load(path: Path, certificate: x509.Certificate, passphrases: Passphrases | None = None) -> PrivateKey:
+    """The private key of a certificate.
+
+    Args:
+        path: of the key
+        certificate: whose key it must be
+        passphrases: asked if the key is kept under one
 
     Raises:
-        PkiError: it is not there, cannot be read, or is another certificate's; nothing of its text is quoted.
+        PkiError: it is not there, cannot be read, or is another certificate's; nothing of its text is quoted. Exit code
+            77 where the passphrase is missing or wrong.
     """
+    key = read_private(path, passphrases)
+    if not matches(key, certificate):
+        raise PkiError(f"{path} is not the key of {path.with_suffix('.crt')}: restore the pair from a backup")
+    return key
+
+
+def read_private(path: Path, passphrases: Passphrases | None = None) -> PrivateKey:
+    """The private key in a file; see `load`."""
     data = read(path)
     try:
-        key = load_pem_private_key(data, password=None)
-    except TypeError:
-        hint = f"openssl pkey -in {path} -out NEW writes it without one"
-        raise PkiError(f"{path} is encrypted, and there is nobody to ask for the passphrase; {hint}") from None
-    except (ValueError, UnsupportedAlgorithm):
+        key = _decrypted(path, data, passphrases) if is_encrypted(data) else load_pem_private_key(data, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise PkiError(f"{path} is no private key, or a damaged one: restore it from a backup") from None
     if not isinstance(key, PrivateKey):
         raise PkiError(f"{path} is of a kind that cannot sign certificates: {', '.join(KEY_TYPES)} can")
-    if _public(key.public_key()) != _public(certificate.public_key()):
-        raise PkiError(f"{path} is not the key of {path.with_suffix('.crt')}: restore the pair from a backup")
     return key
+
+
+def matches(key: PrivateKey, certificate: x509.Certificate | x509.CertificateSigningRequest) -> bool:
+    return _public(key.public_key()) == _public(certificate.public_key())
+
+
+def weakness(key: object) -> str | None:
+    """Why nobody should certify this public key, which somebody else has made; None if it is good."""
+    if isinstance(key, rsa.RSAPublicKey):
+        if key.key_size < MIN_RSA_BITS:
+            return f"its RSA key has {key.key_size} bits: {MIN_RSA_BITS} is the least that clients and servers accept"
+        if key.key_size > MAX_RSA_BITS:
+            return f"its RSA key has {key.key_size} bits: {MAX_RSA_BITS} is the most that is signed here"
+        exponent = key.public_numbers().e
+        return (
+            None if exponent >= 65537 else f"its RSA key has the exponent {exponent}: 65537 is the least that is safe"
+        )
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        known = isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1 | ec.SECP521R1)
+        return None if known else f"its curve is {key.curve.name}: P-256, P-384 and P-521 are known everywhere"
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return None
+    return "its key is of a kind that TLS does not sign with: RSA, EC and Ed25519 do"
+
+
+def _decrypted(path: Path, data: bytes, passphrases: Passphrases | None) -> object:
+    if passphrases is None:
+        raise PkiError(f"{path} is kept under a passphrase, and none is given", EXIT_PERMISSION)
+    for passphrase in passphrases.of(path):
+        try:
+            return load_pem_private_key(data, password=passphrase)
+        except ValueError:
+            continue
+    raise PkiError(f"the passphrase is not that of {path}, or the file is damaged", EXIT_PERMISSION)
 
 
 def _public(key: object) -> bytes:

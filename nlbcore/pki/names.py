@@ -32,6 +32,8 @@ _ATTRIBUTES: Mapping[str, tuple[ObjectIdentifier, int]] = {
     "cn": (NameOID.COMMON_NAME, 64),
     "email": (NameOID.EMAIL_ADDRESS, 255),
 }
+FIELDS: Mapping[ObjectIdentifier, str] = {oid: field for field, (oid, _) in _ATTRIBUTES.items()}
+"""What a part of a subject is called here."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +55,26 @@ class Subject:
             field: what the caller calls it, for messages
         """
         values = {**vars(self), "cn": cn}
-        attributes = []
-        for key, (oid, most) in _ATTRIBUTES.items():
-            value = values[key]
-            if not value and key != "cn":
-                continue
-            called = field if key == "cn" else key
-            _check_text(called, value, most)
-            if key == "country":
-                if not re.fullmatch("[A-Za-z]{2}", value):
-                    raise BadValue(called, value, "a country is two letters, for example DE")
-                value = value.upper()
-            attributes.append(x509.NameAttribute(oid, email(value) if key == "email" else value))
-        return x509.Name(attributes)
+        given = [key for key in _ATTRIBUTES if values[key] or key == "cn"]
+        return x509.Name([attribute(key, values[key], field if key == "cn" else key) for key in given])
+
+
+def attribute(key: str, value: str, field: str | None = None) -> x509.NameAttribute[str]:
+    """One part of a subject.
+
+    Args:
+        key: which, as in `Subject`, or `cn`
+        value: what it says
+        field: what the caller calls it, for messages; `key` unless given
+    """
+    oid, most = _ATTRIBUTES[key]
+    called = field or key
+    _check_text(called, value, most)
+    if key == "country":
+        if not re.fullmatch("[A-Za-z]{2}", value):
+            raise BadValue(called, value, "a country is two letters, for example DE")
+        value = value.upper()
+    return x509.NameAttribute(oid, email(value) if key == "email" else value)
 
 
 def check_file_name(name: str) -> None:
@@ -79,18 +88,26 @@ def check_file_name(name: str) -> None:
 
 
 def alternative_names(
-    cn: str, *, dns: Sequence[str] = (), ip: Sequence[str] = (), uri: Sequence[str] = (), email: Sequence[str] = ()
+    *, dns: Sequence[str] = (), ip: Sequence[str] = (), uri: Sequence[str] = (), email: Sequence[str] = ()
 ) -> list[x509.GeneralName]:
-    """All names of a certificate, each once: first the common name if it is one, then what was asked for."""
+    """The alternative names that are asked for, in the form that a certificate has them."""
     wanted = {"dns": dns, "ip": ip, "uri": uri, "email": email}
-    given = [_KINDS[kind](value) for kind, values in wanted.items() for value in values]
-    return list(dict.fromkeys([*_of_common_name(cn), *given]))
+    return [_KINDS[kind](value) for kind, values in wanted.items() for value in values]
+
+
+def checked(name: x509.GeneralName) -> x509.GeneralName | None:
+    """A name that somebody else has written, in our form; None if it is of a kind that no certificate of ours has.
+
+    Raises:
+        BadValue: it is of such a kind, and is none.
+    """
+    kind = _KIND_OF.get(type(name))
+    return None if kind is None else _KINDS[kind](str(name.value))
 
 
 def described(name: x509.GeneralName) -> str:
     """`dns:localhost`, `ip:127.0.0.1`, `uri:spiffe://...`, `email:a@b`: the forms of identity rules and of the log."""
-    kinds = {x509.DNSName: "dns", x509.IPAddress: "ip", x509.UniformResourceIdentifier: "uri", x509.RFC822Name: "email"}
-    return f"{kinds[type(name)]}:{name.value}"
+    return f"{_KIND_OF[type(name)]}:{name.value}"
 
 
 def dns(value: str, field: str = "dns") -> str:
@@ -144,7 +161,7 @@ def email(value: str) -> str:
         raise BadValue("email", value, f'its domain "{domain}" {error.reason}') from None
 
 
-def _of_common_name(cn: str) -> Iterator[x509.GeneralName]:
+def of_common_name(cn: str) -> Iterator[x509.GeneralName]:
     """The common name as a host name, address, URI or mailbox, if it is one. A word in another script is a person."""
     tries = {"ip": _is_address(cn), "email": "@" in cn, "uri": "://" in cn, "dns": cn.isascii() or "." in cn}
     for kind, fits in tries.items():
@@ -156,6 +173,12 @@ def _of_common_name(cn: str) -> Iterator[x509.GeneralName]:
             return
 
 
+_KIND_OF: Mapping[type[x509.GeneralName], str] = {
+    x509.DNSName: "dns",
+    x509.IPAddress: "ip",
+    x509.UniformResourceIdentifier: "uri",
+    x509.RFC822Name: "email",
+}
 _KINDS: Mapping[str, Callable[[str], x509.GeneralName]] = {
     "dns": lambda value: x509.DNSName(dns(value)),
     "ip": lambda value: x509.IPAddress(ip(value)),

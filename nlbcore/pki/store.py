@@ -33,10 +33,15 @@ CHAIN = "chain.crt"
 SETTINGS = "ca.toml"
 INDEX = "index"
 CRL = "ca.crl"
+INTERMEDIATE_CRL = "intermediate.crl"
+ROOT_CRL = "root.crl"
+LISTS = (CRL, INTERMEDIATE_CRL, ROOT_CRL)
+OLD = "old"
+"""The folder of an authority's own certificates that have been renewed."""
 
 FILES = (
     *(ROOT_CERTIFICATE, ROOT_KEY, INTERMEDIATE_CERTIFICATE, INTERMEDIATE_KEY),
-    *(CHAIN, SETTINGS, INDEX, CRL),
+    *(CHAIN, SETTINGS, INDEX, *LISTS),
 )
 RESERVED = frozenset(name.partition(".")[0] for name in FILES)
 """What a certificate cannot be called: its files could be the authority's own."""

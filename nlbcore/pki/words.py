@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-KEY_TYPES = ("ec-p256", "ec-p384", "rsa-2048", "rsa-4096", "ed25519")
+KEY_TYPES = ("ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096", "ed25519")
 DEFAULT_KEY_TYPE = "ec-p256"
 """The fastest for the balancer and for its clients, and known everywhere."""
 
+AUTHORITIES = ("intermediate", "root")
 PROFILES = ("server", "client")
 
 P12_TARGETS = ("modern", "legacy")
@@ -15,11 +16,12 @@ BUNDLE_FORMS = ("fullchain", "chain", "leaf", "haproxy")
 """What goes into a PEM file that another program wants, the default first: see `bundle`."""
 
 UNSPECIFIED = "unspecified"
+HOLD = "certificateHold"
 REASONS = (
     *(UNSPECIFIED, "keyCompromise", "cACompromise", "affiliationChanged", "superseded", "cessationOfOperation"),
-    *("privilegeWithdrawn", "aACompromise"),
+    *(HOLD, "privilegeWithdrawn", "aACompromise"),
 )
-"""RFC 5280, 5.3.1, without certificateHold and removeFromCRL: what is on a list of ours stays on it."""
+"""RFC 5280, 5.3.1, without removeFromCRL, which is for delta lists. HOLD is the only one that can be taken back."""
 
 DEFAULT_NAME = "Private CA"
 ROOT_DAYS = 3650

@@ -11,8 +11,11 @@ class CaGroup(LazyGroup):
     lazy = {  # noqa: RUF012 - constant
         "init": "nlbcli.ca.init",
         "show": "nlbcli.ca.show",
+        "renew": "nlbcli.ca.renew",
         "crl": "nlbcli.ca.crl",
     }
 
 
-command = CaGroup(name="ca", help="Make a private certificate authority and its lists of revoked certificates.")
+command = CaGroup(
+    name="ca", help="Make and renew a private certificate authority, and write its lists of revoked certificates."
+)

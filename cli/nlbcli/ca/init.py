@@ -6,7 +6,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from nlbcli.ca.options import key_type_option, naming_options, subject_options
+from nlbcli.ca.options import key_type_option, naming_options, passphrase_of, passphrase_option, subject_options
 from nlbcore.pki.words import DEFAULT_KEY_TYPE, DEFAULT_NAME, INTERMEDIATE_DAYS, ROOT_DAYS
 
 
@@ -27,6 +27,20 @@ from nlbcore.pki.words import DEFAULT_KEY_TYPE, DEFAULT_NAME, INTERMEDIATE_DAYS,
 )
 @subject_options
 @click.option("--email", metavar="ADDRESS", default="", help="E-mail address of the subject.")
+@click.option(
+    "--permit-dns",
+    metavar="N",
+    multiple=True,
+    help="It can certify this host name and all below it, and no others. Repeatable.",
+)
+@click.option(
+    "--permit-ip",
+    metavar="NET",
+    multiple=True,
+    help="It can certify the addresses of this network, for example 10.0.0.0/8, and no others. Repeatable.",
+)
+@click.option("--encrypt", is_flag=True, help="Keep both keys under a passphrase, which it asks for.")
+@passphrase_option
 @click.option("-f", "--force", is_flag=True, help="Replace the authority in DIR; what it has issued is worthless then.")
 def command(
     folder: Path,
@@ -35,6 +49,10 @@ def command(
     key_type: str,
     days: int,
     intermediate_days: int,
+    permit_dns: tuple[str, ...],
+    permit_ip: tuple[str, ...],
+    encrypt: bool,
+    passphrase_file: Path | None,
     force: bool,
     **subject: str,
 ) -> None:
@@ -43,12 +61,23 @@ def command(
     DIR is made for its owner only, and so is every file in it: root.crt, root.key, intermediate.crt, intermediate.key,
     chain.crt (intermediate and root: what a listener's `ca` names), ca.toml (the defaults for new certificates) and
     index (what has been issued and revoked).
+
+    With --permit-dns or --permit-ip verifiers refuse whatever else the authority might certify (name constraints). If only
+    host names are permitted, no address is, and the other way round; URIs and e-mail addresses are not limited.
+
+    With --encrypt, or a --passphrase-file, both keys are kept under a passphrase. The commands that need a key take it from
+    --passphrase-file, else from the variable NLB_CA_PASSPHRASE, else from the systemd credential `ca-passphrase`
+    (LoadCredential=), else they ask.
     """
     from nlbcore.pki.authority import Authority
     from nlbcore.pki.index import readable
     from nlbcore.pki.names import Subject
 
     with naming_options():
+        passphrase = None
+        if encrypt or passphrase_file is not None:
+            Authority.refuse(folder, force=force)  # before it asks
+            passphrase = passphrase_of(passphrase_file, new=True).new(folder)
         authority = Authority.create(
             folder,
             name=name,
@@ -56,6 +85,9 @@ def command(
             key_type=key_type,
             days=days,
             intermediate_days=intermediate_days,
+            permit_dns=permit_dns,
+            permit_ip=permit_ip,
+            passphrase=passphrase,
             force=force,
         )
     clamped = " (with the root)" if intermediate_days > days else ""
@@ -64,5 +96,10 @@ def command(
     click.echo(f"                until {readable(authority.root.not_valid_after_utc)}")
     click.echo(f"  intermediate  {authority.intermediate.subject.rfc4514_string()}")
     click.echo(f"                until {readable(authority.intermediate.not_valid_after_utc)}{clamped}")
+    permitted = authority.describe()["intermediate"]["permitted"]
+    if permitted:
+        click.echo(f"  permitted     {', '.join(permitted)}")
+    if passphrase is not None:
+        click.echo("  keys          under the passphrase: without it nothing can be issued or revoked")
     click.echo(f"  {authority.chain} is what those get who verify its certificates.")
     click.echo(f"  {folder / 'root.key'} belongs to nobody else: who has it can make any certificate.")

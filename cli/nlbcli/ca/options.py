@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from nlbcore.errors import NlbError
-from nlbcore.pki.words import DEFAULT_KEY_TYPE, KEY_TYPES
+from nlbcore.pki.words import CLIENT_DAYS, DEFAULT_KEY_TYPE, KEY_TYPES, SERVER_DAYS
 
 if TYPE_CHECKING:
-    from nlbcore.pki.revoke import Crl
+    from nlbcore.pki.authority import Authority
+    from nlbcore.pki.issue import Term
+    from nlbcore.pki.lists import Crl
+    from nlbcore.pki.passphrase import Passphrase
 
 EXIT_USAGE = 2
 
@@ -50,6 +54,71 @@ def tell_warning(crl: Crl) -> None:
         click.echo(f"nlb: warning: {crl.warning}", err=True)
 
 
+def tell_list(crl: Crl) -> None:
+    from nlbcore.pki.index import readable
+
+    young = "" if crl.written else " (not written again: young enough)"
+    due = readable(crl.next_update)
+    click.echo(f"{crl.path}: list {crl.number}, {crl.revoked} revoked, the next is due {due}{young}")
+
+
+def passphrase_option(function: Any) -> Any:
+    """`--passphrase-file FILE`, for every command that needs a key of the authority."""
+    return click.option(
+        "--passphrase-file",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="The passphrase of the authority's keys is the first line of this file, instead of asking.",
+    )(function)
+
+
+def passphrase_of(file: Path | None, *, new: bool = False) -> Passphrase:
+    """The passphrase of the authority's keys: from the file, the environment, or the terminal if there is one."""
+    from nlbcore.pki.passphrase import Passphrase
+
+    def ask(question: str) -> str:
+        # To stderr: stdout may be JSON that a program reads.
+        answer: str = click.prompt(question, hide_input=True, confirmation_prompt=new, err=True)
+        return answer
+
+    return Passphrase(file, ask if sys.stdin.isatty() else None)
+
+
+def opened(folder: Path, passphrase_file: Path | None) -> Authority:
+    """The authority in the folder, for a command that may need its keys."""
+    from nlbcore.pki.authority import Authority
+
+    return Authority.open(folder, passphrase_of(passphrase_file))
+
+
+def term_options(function: Any) -> Any:
+    """`--days`, `--not-before`, `--not-after`: how long a certificate is valid."""
+    for option in (
+        click.option("--not-after", metavar="DATE", help="When it ends, instead of --days."),
+        click.option(
+            "--not-before",
+            metavar="DATE",
+            help="When it begins, for example 2027-01-31 or 2027-01-31T12:00Z; UTC unless it says otherwise. [default: now]",
+        ),
+        click.option(
+            "--days",
+            metavar="N",
+            type=int,
+            help=f"How long it is valid. [default: server {SERVER_DAYS}, client {CLIENT_DAYS} (ca.toml)]",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def term_of(days: int | None, not_before: str | None, not_after: str | None) -> Term:
+    from nlbcore.pki.dates import moment
+    from nlbcore.pki.issue import Term
+
+    begin = None if not_before is None else moment(not_before, "not_before")
+    return Term(days, begin, None if not_after is None else moment(not_after, "not_after"))
+
+
 def authority_option(function: Any) -> Any:
     """`--ca DIR`: where the authority is."""
     return click.option(
@@ -62,15 +131,17 @@ def authority_option(function: Any) -> Any:
     )(function)
 
 
-def key_type_option(*, default: str | None, text: str) -> Callable[[Any], Any]:
-    """`--key-type TYPE`, with the kinds named behind `text`."""
+def key_type_option(
+    *, default: str | None, text: str, otherwise: str = f"{DEFAULT_KEY_TYPE} (ca.toml)"
+) -> Callable[[Any], Any]:
+    """`--key-type TYPE`, with the kinds named behind `text`; `otherwise` holds where there is no fixed default."""
     return click.option(
         "--key-type",
         metavar="TYPE",
         type=click.Choice(KEY_TYPES),
         default=default,
         show_default=True,
-        help=f"{text}: {', '.join(KEY_TYPES)}.{'' if default else f' [default: {DEFAULT_KEY_TYPE} (ca.toml)]'}",
+        help=f"{text}: {', '.join(KEY_TYPES)}.{'' if default else f' [default: {otherwise}]'}",
     )
 
 

@@ -12,7 +12,7 @@ import rich_click as click
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(folder: Path, *, as_json: bool) -> None:
-    """Show the authority in DIR: its certificates, how many it has issued and revoked, when its list is due."""
+    """Show the authority in DIR: its certificates and keys, how many it has issued and revoked, when its list is due."""
     from nlbcore.pki.authority import Authority
 
     shown = Authority.open(folder).describe()
@@ -36,4 +36,6 @@ def _lines(name: str, values: dict[str, object]) -> list[str]:
 def _text(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
     return "-" if value is None else str(value)

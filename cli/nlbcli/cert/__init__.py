@@ -10,8 +10,12 @@ class CertGroup(LazyGroup):
 
     lazy = {  # noqa: RUF012 - constant
         "issue": "nlbcli.cert.issue",
+        "csr": "nlbcli.cert.csr",
+        "sign": "nlbcli.cert.sign",
         "list": "nlbcli.cert.list",
+        "renew": "nlbcli.cert.renew",
         "revoke": "nlbcli.cert.revoke",
+        "unrevoke": "nlbcli.cert.unrevoke",
         "show": "nlbcli.cert.show",
         "verify": "nlbcli.cert.verify",
         "doctor": "nlbcli.cert.doctor",
@@ -22,5 +26,5 @@ class CertGroup(LazyGroup):
 
 command = CertGroup(
     name="cert",
-    help="Issue, list and revoke certificates of a private authority; look into any certificate and pack it.",
+    help="Issue, sign, renew and revoke certificates of a private authority; look into any certificate and pack it.",
 )

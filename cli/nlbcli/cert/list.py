@@ -8,21 +8,34 @@ from pathlib import Path
 
 import rich_click as click
 
-from nlbcli.ca.options import authority_option
+from nlbcli.ca.options import authority_option, naming_options
+from nlbcore.pki.words import PROFILES
 
 COLOURS = {"valid": "green", "expired": "yellow", "revoked": "red"}
 
 
 @click.command("list")
 @authority_option
+@click.option(
+    "--expiring",
+    metavar="TIME",
+    help="Only those that end within this time, for example 30d, and have no successor of that name and file.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(folder: Path, *, as_json: bool) -> None:
-    """List the certificates that an authority has issued, oldest first; the first is its own intermediate."""
+def command(folder: Path, *, expiring: str | None, as_json: bool) -> None:
+    """List the certificates that an authority has issued, oldest first; the first is its own intermediate.
+
+    --expiring leaves out what has ended or has been revoked, and what a newer certificate has followed.
+    """
     from nlbcore.pki.authority import Authority
-    from nlbcore.pki.index import now, readable
+    from nlbcore.pki.dates import span
+    from nlbcore.pki.index import AUTHORITY, now, readable
 
     moment = now()
-    entries = Authority.open(folder).entries()
+    with naming_options():
+        within = None if expiring is None else span(expiring, "expiring")
+    authority = Authority.open(folder)
+    entries = authority.entries() if within is None else authority.due(within, (AUTHORITY, *PROFILES))
     if as_json:
         click.echo(json.dumps([entry.as_dict(moment) for entry in entries], indent=2, ensure_ascii=False))
         return

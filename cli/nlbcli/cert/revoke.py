@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from nlbcli.ca.options import authority_option, naming_options, tell_warning
+from nlbcli.ca.options import authority_option, naming_options, opened, passphrase_option, tell_list, tell_warning
 from nlbcore.pki.words import REASONS, UNSPECIFIED
+
+if TYPE_CHECKING:
+    from nlbcore.pki.outcome import Revoked
 
 
 @click.command("revoke")
@@ -22,31 +26,33 @@ from nlbcore.pki.words import REASONS, UNSPECIFIED
     show_default=True,
     help=f"Why (RFC 5280): {', '.join(REASONS)}.",
 )
+@passphrase_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(target: str, *, folder: Path, reason: str, as_json: bool) -> None:
+def command(target: str, *, folder: Path, reason: str, passphrase_file: Path | None, as_json: bool) -> None:
     """Revoke a certificate and write new lists of revoked certificates to ca.crl in the authority's folder.
 
     It is meant by its NAME (all certificates of that name), its SERIAL number (hexadecimal) or its FILE. Verifiers know
-    when they have read the new ca.crl.
+    when they have read the new ca.crl. Only certificateHold can be taken back (`nlb cert unrevoke`).
 
     The authority's root.key need not be there, unless its intermediate itself is meant: the root's list stays as it is
     then, and a warning says how long it is good.
     """
-    from nlbcore.pki.authority import Authority
-    from nlbcore.pki.index import now, readable
-
     with naming_options():
-        revoked = Authority.open(folder).revoke(target, reason)
-    crl = revoked.crl
-    tell_warning(crl)
+        revoked = opened(folder, passphrase_file).revoke(target, reason)
+    tell(revoked, as_json=as_json)
+
+
+def tell(revoked: Revoked, *, as_json: bool) -> None:
+    """Which certificates have been revoked or given back, and the list that says so."""
+    from nlbcore.pki.index import now
+
+    tell_warning(revoked.crl)
     if as_json:
         entries = [entry.as_dict(now()) for entry in revoked.entries]
-        shown = {
-            "revoked": entries,
-            "crl": {"file": str(crl.path), "number": crl.number, "warning": crl.warning or None},
-        }
-        click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+        key = "revoked" if any(entry.revoked_at for entry in revoked.entries) else "unrevoked"
+        click.echo(json.dumps({key: entries, "crl": revoked.crl.as_dict()}, indent=2, ensure_ascii=False))
         return
     for entry in revoked.entries:
-        click.echo(f"{entry.name}: {entry.profile} certificate {entry.serial_hex} revoked ({entry.reason})")
-    click.echo(f"{crl.path}: list {crl.number}, {crl.revoked} revoked, the next is due {readable(crl.next_update)}")
+        what = f"revoked ({entry.reason})" if entry.revoked_at else "is good again"
+        click.echo(f"{entry.name}: {entry.profile} certificate {entry.serial_hex} {what}")
+    tell_list(revoked.crl)

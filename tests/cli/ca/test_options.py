@@ -10,7 +10,7 @@ import pytest
 from nlbcli.ca.options import UsageProblem, naming_options, tell_warning
 from nlbcore.pki.errors import BadValue
 from nlbcore.pki.index import now
-from nlbcore.pki.revoke import Crl
+from nlbcore.pki.lists import Crl
 from tests.support.balancer import nlb
 
 
@@ -33,7 +33,11 @@ def test_a_warning_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize(
-    "command", ["ca", "ca init", "ca show", "ca crl", "cert", "cert issue", "cert list", "cert revoke"]
+    "command",
+    [
+        *("ca", "ca init", "ca show", "ca renew", "ca crl"),
+        *("cert", "cert issue", "cert csr", "cert sign", "cert list", "cert renew", "cert revoke", "cert unrevoke"),
+    ],
 )
 def test_help(command: str) -> None:
     result = nlb(*command.split(), "--help")
@@ -54,8 +58,12 @@ def test_no_authority_there(tmp_path: Path) -> None:
     for command in (
         ("ca", "show", "ca"),
         ("ca", "crl", "ca"),
+        ("ca", "renew", "ca"),
         ("cert", "list", "--ca", "ca"),
         ("cert", "revoke", "x", "--ca", "ca"),
+        ("cert", "unrevoke", "x", "--ca", "ca"),
+        ("cert", "renew", "x", "--ca", "ca"),
+        ("cert", "sign", "x.csr", "--ca", "ca", "--profile", "client"),
         ("cert", "issue", "x", "--ca", "ca", "--profile", "client"),
     ):
         result = nlb(*command, cwd=tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import fcntl
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,19 @@ from nlbcore.pki.index import Entry, opened
 
 BEGIN = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 END = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
-ALICE = Entry(0xABC, "alice", "client", "intermediate", "CN=Älice", ("dns:alice",), BEGIN, END, "00ff")
+ALICE = Entry(
+    0xABC,
+    "alice",
+    "client",
+    "intermediate",
+    "CN=Älice",
+    ("dns:alice",),
+    BEGIN,
+    END,
+    "00ff",
+    file="/etc/nlb/alice.crt",
+    days=30,
+)
 
 
 @pytest.fixture
@@ -41,13 +54,24 @@ def test_round_trip(path: Path) -> None:
     taken = replace(ALICE, revoked_at=index.now(), reason="superseded")
     with opened(path, change=True) as journal:
         assert (journal.crl_number, journal.next_updates) == (0, {})
-        journal.revoked([taken], 3, {"root": END})
+        journal.listed([taken], 3, {"root": END})
         assert journal.entries[0xABC].reason == "superseded"
     with opened(path, change=False) as journal:
         (entry,) = journal.entries.values()
         assert replace(entry, revoked_at=taken.revoked_at) == taken
         assert (journal.crl_number, journal.next_updates) == (3, {"root": END})
-    assert len(path.read_bytes().splitlines()) == 3
+        assert len(path.read_bytes().splitlines()) == 3
+    with opened(path, change=True) as journal:
+        journal.listed([replace(taken, revoked_at=None, reason="")], 4, {"root": END})
+    assert read(path) == [ALICE]
+
+
+def test_what_an_older_version_has_written(path: Path) -> None:
+    """It did not note where the file is, nor for how long it was asked to be."""
+    line = json.loads(path.read_text())
+    assert (line.pop("file"), line.pop("days")) == ("/etc/nlb/alice.crt", 30)
+    path.write_text(json.dumps(line) + "\n")
+    assert read(path) == [replace(ALICE, file="", days=None)]
 
 
 def test_status() -> None:

@@ -13,7 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 from nlbcore.pki import index, issue, keys
 from nlbcore.pki.authority import Authority
 from nlbcore.pki.errors import BadValue, PkiError
-from nlbcore.pki.issue import Request
+from nlbcore.pki.issue import Request, Term
 from nlbcore.pki.names import Subject
 from nlbcore.pki.words import KEY_TYPES
 from tests.support.programs import run
@@ -148,6 +148,8 @@ def test_window() -> None:
     for days in (0, -1, 36501):
         with pytest.raises(BadValue, match=r"1 to 36500 days"):
             issue.window(now, days, None)
+        with pytest.raises(BadValue, match=r"1 to 36500 days"):
+            issue.window(now, 5, None, Term(days))
     late = parent.not_valid_after_utc
     with pytest.raises(PkiError, match=r"CN=x has expired on .* UTC: it can sign nothing any more"):
         issue.window(late, 5, parent)
@@ -156,6 +158,49 @@ def test_window() -> None:
     early = parent.not_valid_before_utc
     assert issue.window(early, 5, parent).begin == early
     assert issue.window(now, 36500, None).end.year > 2100
+
+
+def test_dates_that_are_asked_for() -> None:
+    now = index.now()
+    day = dt.timedelta(days=1)
+    key = keys.new("ec-p256")
+    parent = issue.root(Subject().name("x"), key, issue.window(now, 10, None))
+    first, last = parent.not_valid_before_utc, parent.not_valid_after_utc
+
+    def window(
+        days: int | None = None, begin: dt.datetime | None = None, end: dt.datetime | None = None
+    ) -> issue.Window:
+        return issue.window(now, 5, parent, Term(days, begin, end))
+
+    assert window() == issue.Window(first, now + 5 * day, clamped=False)
+    assert window(3) == issue.Window(first, now + 3 * day, clamped=False)
+    assert window(3, now + day) == issue.Window(now + day, now + 4 * day, clamped=False)
+    assert window(None, now + day) == issue.Window(now + day, now + 6 * day, clamped=False)
+    assert window(None, now + day, now + 2 * day) == issue.Window(now + day, now + 2 * day, clamped=False)
+    assert window(None, None, now + day) == issue.Window(first, now + day, clamped=False)
+    assert window(None, None, last + day) == issue.Window(first, last, clamped=True)
+    assert window(20, now + day) == issue.Window(now + day, last, clamped=True)
+    assert window(None, now - day) == issue.Window(first, now + 4 * day, clamped=False, late=True)
+    for asked, field, reason in [
+        ((3, None, now + day), "days", "how long, or until when"),
+        ((None, now + day, now + day), "not_after", "it would end before it begins"),
+        ((None, None, now - day), "not_after", "it would end before it begins"),
+        ((None, last, None), "not_before", "its authority ends before"),
+        ((None, now - 9 * day, now - 8 * day), "not_after", "its authority begins after"),
+        ((None, None, now + 36501 * day), "not_after", "1 to 36500 days are possible"),
+    ]:
+        with pytest.raises(BadValue) as caught:
+            window(*asked)
+        assert caught.value.field == field
+        assert caught.value.reason.startswith(reason)
+
+
+def test_every_name_once() -> None:
+    request = Request("x", "server", "a.example", dns=["b.example", "A.example"], ip=["::1", "0::1"])
+    wanted = request.checked()
+    assert [str(one.value) for one in wanted.sans] == ["a.example", "b.example", "::1"]
+    assert list(wanted.implied) == []
+    assert list(Request("x", "client").checked().implied) == [x509.DNSName("x")]
 
 
 def test_requests_that_make_no_certificate() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import dsa
+from cryptography.hazmat.primitives.asymmetric import dsa, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
 from nlbcore.pki import keys
@@ -48,7 +49,7 @@ def _dsa() -> bytes:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (_encrypted(), "KEY is encrypted, and there is nobody to ask for the passphrase; openssl pkey -in KEY "),
+        (_encrypted(), "KEY is kept under a passphrase, and none is given"),
         (b"secret", "KEY is no private key, or a damaged one: restore it from a backup"),
         (b"", "KEY is no private key, or a damaged one"),
         (_dsa(), "KEY is of a kind that cannot sign certificates"),
@@ -73,3 +74,49 @@ def test_kind_of(tmp_path: Path, authority: Authority) -> None:
     assert keys.kind_of(authority.root) == "ec-p256"
     for kind in ("ec-p384", "ed25519", "rsa-2048"):
         assert keys.kind_of(Authority.create(tmp_path / kind, key_type=kind).root) == kind
+
+
+def test_under_a_passphrase(tmp_path: Path) -> None:
+    """As openssl writes and reads them, also in the older form with a header."""
+    key = keys.new("rsa-2048")
+    path = tmp_path / "key"
+    path.write_bytes(keys.pem(key, b"one"))
+    assert keys.is_encrypted(path.read_bytes())
+    assert not keys.is_encrypted(keys.pem(key))
+    run("openssl", "pkey", "-in", str(path), "-passin", "pass:one", "-noout")
+    assert keys.matches(keys.read_private(path, Given(b"two", b"one")), request_for(key))
+    run(
+        *("openssl", "rsa", "-in", str(path), "-passin", "pass:one", "-aes256", "-passout", "pass:two"),
+        "-traditional",
+        "-out",
+        f"{path}.old",
+    )
+    old = tmp_path / "key.old"
+    assert b"Proc-Type: 4,ENCRYPTED" in old.read_bytes()
+    assert keys.matches(keys.read_private(old, Given(b"two")), request_for(key))
+    with pytest.raises(PkiError, match=r"the passphrase is not that of .*key.old, or the file is damaged") as caught:
+        keys.read_private(old, Given(b"one"))
+    assert caught.value.exit_code == 77
+
+
+class Given:
+    """Passphrases to try."""
+
+    def __init__(self, *passphrases: bytes) -> None:
+        self._passphrases = passphrases
+
+    def of(self, path: Path) -> tuple[bytes, ...]:
+        return self._passphrases
+
+
+def request_for(key: keys.PrivateKey) -> x509.CertificateSigningRequest:
+    return x509.CertificateSigningRequestBuilder(x509.Name([])).sign(key, hashes.SHA256())
+
+
+def test_weakness() -> None:
+    """What is refused is in test_requests, key by key."""
+    for kind in ("ec-p256", "ec-p384", "rsa-2048", "ed25519"):
+        assert keys.weakness(keys.new(kind).public_key()) is None
+    assert keys.weakness(rsa.RSAPublicNumbers(65537, (1 << 8200) + 1).public_key()) == (
+        "its RSA key has 8201 bits: 8192 is the most that is signed here"
+    )

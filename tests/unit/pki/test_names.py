@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
+from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from nlbcore.pki import names
@@ -132,20 +133,40 @@ def test_email() -> None:
     ],
 )
 def test_common_name_that_is_a_name(cn: str, made: list[str]) -> None:
-    assert [names.described(one) for one in names.alternative_names(cn)] == made
+    assert [names.described(one) for one in names.of_common_name(cn)] == made
 
 
-def test_every_name_once() -> None:
-    made = names.alternative_names(
-        "a.example", dns=["b.example", "A.example"], ip=["::1", "0::1"], uri=["u:1"], email=["a@b"]
-    )
+def test_alternative_names() -> None:
+    made = names.alternative_names(dns=["b.example", "A.example"], ip=["0::1"], uri=["u:1"], email=["a@b"])
     assert [names.described(one) for one in made] == [
-        "dns:a.example",
         "dns:b.example",
+        "dns:a.example",
         "ip:::1",
         "uri:u:1",
         "email:a@b",
     ]
+
+
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        (x509.DNSName("WWW.Example.com"), "dns:www.example.com"),
+        (x509.IPAddress(ipaddress.ip_address("::1")), "ip:::1"),
+        (x509.RFC822Name("a@B"), "email:a@b"),
+        (x509.UniformResourceIdentifier("u:x"), "uri:u:x"),
+        (x509.RegisteredID(NameOID.COMMON_NAME), None),
+    ],
+)
+def test_names_of_others(given: x509.GeneralName, made: str | None) -> None:
+    checked = names.checked(given)
+    assert (None if checked is None else names.described(checked)) == made
+
+
+def test_bad_names_of_others() -> None:
+    with pytest.raises(BadValue, match=r'dns "a b": is no host name'):
+        names.checked(x509.DNSName("a b"))
+    with pytest.raises(BadValue, match=r"a certificate names single addresses, no networks"):
+        names.checked(x509.IPAddress(ipaddress.ip_network("10.0.0.0/8")))
 
 
 def test_subject() -> None:

@@ -1,0 +1,57 @@
+"""Options that commands which make certificates share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from nlbcore.pki.words import PROFILES
+
+
+def profile_option(*, required: bool = False, default: str | None = None) -> Callable[[Any], Any]:
+    """`--profile PROFILE`"""
+    return click.option(
+        "--profile",
+        metavar="PROFILE",
+        type=click.Choice(PROFILES),
+        required=required,
+        default=default,
+        show_default=default is not None,
+        help="What it may be used for: server or client.",
+    )
+
+
+def names_options(function: Any) -> Any:
+    """The common name and the alternative names."""
+    for option in (
+        click.option("--email", metavar="E", multiple=True, help="An e-mail address. Repeatable."),
+        click.option(
+            "--uri", metavar="U", multiple=True, help="A URI, for example spiffe://example.com/app. Repeatable."
+        ),
+        click.option("--ip", metavar="A", multiple=True, help="An IP address it is valid for. Repeatable."),
+        click.option(
+            "--dns", metavar="N", multiple=True, help="A host name it is valid for; *.N for a wildcard. Repeatable."
+        ),
+        click.option("--cn", metavar="CN", help="Common name. [default: NAME]"),
+    ):
+        function = option(function)
+    return function
+
+
+def out_option(function: Any) -> Any:
+    """`--out DIR2`"""
+    return click.option(
+        "--out",
+        metavar="DIR2",
+        type=click.Path(path_type=Path),
+        default=Path(),
+        help="Folder for the files, made if it is not there. [default: this one]",
+    )(function)
+
+
+def force_option(function: Any) -> Any:
+    """`--force`"""
+    return click.option("-f", "--force", is_flag=True, help="Overwrite files of that name.")(function)

@@ -1,0 +1,124 @@
+"""`nlb cert renew`"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from nlbcli.ca.options import (
+    UsageProblem,
+    authority_option,
+    key_type_option,
+    naming_options,
+    opened,
+    passphrase_option,
+    term_of,
+)
+from nlbcli.cert.options import force_option
+from nlbcli.cert.told import tell
+from nlbcore.errors import EXIT_FAILED
+from nlbcore.pki.words import PROFILES
+
+if TYPE_CHECKING:
+    from nlbcore.pki.authority import Authority
+    from nlbcore.pki.index import Entry
+
+
+@click.command("renew")
+@click.argument("target", metavar="[NAME|SERIAL|FILE]", required=False)
+@authority_option
+@click.option("--all", "everything", is_flag=True, help="Renew all certificates that end soon; see --before.")
+@click.option("--before", metavar="TIME", help="With --all: those that end within this time, for example 10d.")
+@click.option(
+    "--profile", metavar="PROFILE", type=click.Choice(PROFILES), help="With --all: only server or only client."
+)
+@click.option("--rekey", is_flag=True, help="Make a new key too; else the certificate is for the key that is there.")
+@key_type_option(default=None, text="Kind of the new key", otherwise="that of the old one")
+@click.option("--days", metavar="N", type=int, help="How long it is valid. [default: as was asked for the old one]")
+@click.option("--not-before", metavar="DATE", help="When it begins. [default: now]")
+@click.option("--not-after", metavar="DATE", help="When it ends, instead of --days.")
+@click.option(
+    "--out",
+    metavar="DIR2",
+    type=click.Path(path_type=Path),
+    help="Folder for the new files. [default: they replace the old ones]",
+)
+@passphrase_option
+@force_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def command(
+    ctx: click.RichContext,
+    /,
+    target: str | None,
+    *,
+    folder: Path,
+    everything: bool,
+    before: str | None,
+    profile: str | None,
+    passphrase_file: Path | None,
+    as_json: bool,
+    days: int | None,
+    not_before: str | None,
+    not_after: str | None,
+    **options: Any,
+) -> None:
+    """Issue a certificate anew, with the same names and purpose: NAME.crt is replaced, and with --rekey NAME.key too.
+
+    It is meant by its NAME (the newest of that name), its SERIAL number (hexadecimal) or its FILE. The old certificate stays
+    good until its end: `nlb cert revoke` ends it sooner. Whoever uses the files has to read them again (`nlb reload`).
+
+    With --all and --before it is made for a timer: it does what is due, prints a line for each, says nothing if nothing is,
+    and goes on after a failure, to exit with 1 at the end. Certificates that have ended or have been revoked are left alone.
+    """
+    if everything == (target is not None):
+        raise UsageProblem("which certificate? Give its NAME, SERIAL or FILE, or --all with --before TIME")
+    if everything != (before is not None):
+        raise UsageProblem("--all needs --before TIME, for example 10d" if everything else "--before goes with --all")
+    if profile is not None and not everything:
+        raise UsageProblem("--profile goes with --all: a certificate's own does not change")
+    if options["key_type"] is not None and not options["rekey"]:
+        raise UsageProblem("--key-type goes with --rekey: the key stays as it is otherwise")
+    if options["force"] and options["out"] is None:
+        raise UsageProblem("--force goes with --out: without it the old files are replaced anyway")
+    with naming_options():
+        given = (days, not_before, not_after)
+        options["term"] = None if given == (None, None, None) else term_of(*given)
+        authority = opened(folder, passphrase_file)
+        if target is not None:
+            tell(authority.renew(target, **options), as_json=as_json)
+            return
+        due = _due(authority, before, profile)
+    if _all(authority, due, options, as_json=as_json):
+        ctx.exit(EXIT_FAILED)
+
+
+def _due(authority: Authority, before: str | None, profile: str | None) -> list[Entry]:
+    from nlbcore.pki.dates import span
+
+    assert before is not None
+    return authority.due(span(before, "before"), PROFILES if profile is None else (profile,))
+
+
+def _all(authority: Authority, due: list[Entry], options: dict[str, Any], *, as_json: bool) -> bool:
+    """Renew one after the other; whether any could not be."""
+    from nlbcore.pki.errors import PkiError
+
+    renewed, failed = [], []
+    for entry in due:
+        try:
+            issued = authority.renew(entry.serial_hex, **options)
+        except PkiError as error:
+            click.echo(f"nlb: {entry.name}: {error}", err=True)
+            failed.append({"name": entry.name, "serial": entry.serial_hex, "error": str(error)})
+            continue
+        renewed.append(issued.as_dict())
+        if not as_json:
+            until = issued.entry.not_after
+            click.echo(f"{entry.name}: renewed until {until:%Y-%m-%d %H:%M} UTC, {issued.certificate}")
+    if as_json:
+        click.echo(json.dumps({"renewed": renewed, "failed": failed}, indent=2, ensure_ascii=False))
+    return bool(failed)

@@ -1,0 +1,104 @@
+"""Which certificates are to be renewed, and what the new ones take over from the old."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cryptography import x509
+
+from nlbcore.pki import keys, store
+from nlbcore.pki.errors import PkiError
+from nlbcore.pki.index import AUTHORITY, Entry, fingerprint, readable
+from nlbcore.pki.issue import Wanted
+from nlbcore.pki.keys import PublicKey
+
+
+def newest(found: Sequence[Entry], target: str) -> Entry:
+    """The one that is renewed, of those that a name, a serial number or a file means: the newest that is live.
+
+    Raises:
+        PkiError: all have been revoked, they are an authority's own, or the name stands for certificates that do not
+            follow each other.
+    """
+    live = [entry for entry in found if entry.revoked_at is None]
+    if not live:
+        raise PkiError(f"{target} has been revoked: a new certificate is issued, not renewed")
+    if live[0].profile == AUTHORITY:
+        raise PkiError(f"{target} is the authority's own certificate: `nlb ca renew` renews it")
+    places = {(entry.profile, entry.file): entry for entry in live}
+    if len(places) > 1:
+        ways = "; ".join(f"{one.serial_hex} ({one.profile}, {one.file or 'file unknown'})" for one in places.values())
+        raise PkiError(f"{target} means several certificates: name one by its serial number or its file: {ways}")
+    return live[-1]
+
+
+def due(entries: Iterable[Entry], now: dt.datetime, before: dt.timedelta, profiles: Sequence[str]) -> list[Entry]:
+    """The certificates that end within `before`, each the newest of its name, profile and file.
+
+    Not those that have ended: one that was let lapse does not come back to life by a timer. Nor those whose newest has
+    been revoked: their holder is to have none.
+    """
+    latest: dict[tuple[str, str, str], Entry] = {}
+    for entry in entries:
+        if entry.profile in profiles:
+            latest[entry.name, entry.profile, entry.file] = entry
+    return [one for one in latest.values() if one.revoked_at is None and now < one.not_after <= now + before]
+
+
+def file_of(entry: Entry, target: str) -> Path:
+    """Where the certificate is: where it was written, unless a file was named.
+
+    Raises:
+        PkiError: nobody knows.
+    """
+    path = Path(target)
+    if target not in {entry.name, entry.serial_hex} and path.is_file():
+        return path
+    if not entry.file:
+        raise PkiError(f"the index does not say where the certificate {entry.name} is: name its file instead")
+    return Path(entry.file)
+
+
+def load(entry: Entry, path: Path) -> x509.Certificate:
+    """The certificate in its file.
+
+    Raises:
+        PkiError: it is not there, or it is another.
+    """
+    try:
+        made = x509.load_pem_x509_certificate(store.read(path))
+    except ValueError:
+        raise PkiError(f"{path} is no PEM certificate, or a damaged one") from None
+    except PkiError as error:
+        text = f"{error}: if it has been moved, name the file instead of {entry.name}; if it is gone, issue a new one"
+        raise PkiError(text, error.exit_code) from None
+    if fingerprint(made) != entry.sha256:
+        text = f"{path} is not the certificate {entry.serial_hex}, the newest of {entry.name} (until"
+        raise PkiError(f"{text} {readable(entry.not_after)}): it has been replaced by another")
+    return made
+
+
+def taken_over(entry: Entry, old: x509.Certificate) -> tuple[Wanted, PublicKey]:
+    """What a renewed certificate says, and the key it is for."""
+    try:
+        sans = list(old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    except x509.ExtensionNotFound:
+        sans = []
+    key = old.public_key()
+    assert isinstance(key, keys.PublicKey)
+    return Wanted(entry.profile, old.subject, sans), key
+
+
+def check_key(path: Path, old: x509.Certificate) -> bool:
+    """Whether the key is beside its certificate. That of a certificate that was made from a request is elsewhere.
+
+    Raises:
+        PkiError: there is another key.
+    """
+    if not path.exists():
+        return False
+    if not keys.matches(keys.read_private(path), old):
+        raise PkiError(f"{path} is not the key of {path.with_suffix('.crt')}: renewing would not make a pair of them")
+    return True

@@ -1,0 +1,93 @@
+"""`nlb cert renew`: one certificate for a person, all that are due for a timer."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+
+import pytest
+
+from nlbcore.pki.authority import Authority
+from nlbcore.pki.issue import Request, Term
+from tests.support.balancer import nlb
+from tests.support.programs import run
+
+
+def test_one(folder: Path) -> None:
+    authority = Authority.open(folder / "ca")
+    issued = authority.issue(Request("alice", "client"), out=folder, p12_password="x")
+    key = (folder / "alice.key").read_bytes()
+    result = nlb("cert", "renew", "alice", "--ca", "ca", "--days", "9", cwd=folder)
+    assert result.returncode == 0
+    assert result.stderr == (
+        f"nlb: {folder}/alice.p12 still holds the certificate before: `nlb cert p12` makes a new bundle\n"
+    )
+    assert f"  follows {issued.entry.serial_hex}, which is good until 2" in result.stdout
+    assert (folder / "alice.key").read_bytes() == key
+    result = nlb("cert", "renew", "alice.crt", "--ca", "ca", "--rekey", "--out", "new", "--json", cwd=folder)
+    assert json.loads(result.stdout)["files"] == {"certificate": "new/alice.crt", "private_key": "new/alice.key"}
+    for place in (".", "new"):
+        trust = ("-CAfile", "ca/root.crt", "-untrusted", f"{place}/alice.crt", f"{place}/alice.crt")
+        run("openssl", "verify", "-x509_strict", "-purpose", "sslclient", *trust, cwd=folder)
+
+
+def test_all_for_a_timer(folder: Path) -> None:
+    """Quiet when there is nothing to do; a line for each that is done; 1 if one could not be, after the others."""
+    authority = Authority.open(folder / "ca")
+    renew = ("cert", "renew", "--all", "--ca", "ca", "--before", "10d")
+    result = nlb(*renew, cwd=folder)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    soon, later = Term(days=5), Term(days=20)
+    for name, profile, term in (
+        ("alice", "client", soon),
+        ("bob", "client", soon),
+        ("carol", "client", later),
+        ("www", "server", soon),
+    ):
+        authority.issue(Request(name, profile, term=term), out=folder)
+    (folder / "bob.crt").unlink()
+    result = nlb(*renew, "--profile", "server", "--days", "30", cwd=folder)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("www: renewed until 2")
+    assert result.stdout.endswith(f" UTC, {folder}/www.crt\n")
+    result = nlb(*renew, "--days", "30", "--json", cwd=folder)
+    assert result.returncode == 1
+    shown = json.loads(result.stdout)
+    assert [one["name"] for one in shown["renewed"]] == ["alice"]
+    assert [one["name"] for one in shown["failed"]] == ["bob"]
+    assert result.stderr == f"nlb: bob: {shown['failed'][0]['error']}\n"
+    assert result.stderr.startswith(
+        f"nlb: bob: cannot read {folder}/bob.crt: no such file or directory: if it has been"
+    )
+    result = nlb(*renew, cwd=folder)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert [entry.name for entry in authority.due(dt.timedelta(days=10))] == ["bob"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "which certificate? Give its NAME, SERIAL or FILE, or --all with --before TIME"),
+        (
+            ("alice", "--all", "--before", "1d"),
+            "which certificate? Give its NAME, SERIAL or FILE, or --all with --before TIME",
+        ),
+        (("--all",), "--all needs --before TIME, for example 10d"),
+        (("alice", "--before", "1d"), "--before goes with --all"),
+        (("alice", "--profile", "client"), "--profile goes with --all: a certificate's own does not change"),
+        (("alice", "--key-type", "ed25519"), "--key-type goes with --rekey: the key stays as it is otherwise"),
+        (("alice", "--force"), "--force goes with --out: without it the old files are replaced anyway"),
+        (
+            ("--all", "--before", "soon"),
+            '--before "soon": is no span of time: a number with s, m, h, d or w behind it, as in "10d"',
+        ),
+        (
+            ("alice", "--not-after", "soon"),
+            '--not-after "soon": is no date, for example 2027-01-31 or 2027-01-31T12:00Z',
+        ),
+    ],
+)
+def test_usage(folder: Path, arguments: tuple[str, ...], message: str) -> None:
+    result = nlb("cert", "renew", "--ca", "ca", *arguments, cwd=folder)
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", f"nlb: {message}\n")
