@@ -133,25 +133,7 @@ class Authority:
             permitted=constraints.parse(permit_dns, permit_ip),
             passphrase=passphrase,
         )
-        store.make_folder(folder)
-        with index.opened(folder / store.INDEX, change=True, blank=True) as journal:
-            hierarchy.check_folder(folder, force=force)  # again: this time nobody else can get in between
-            try:
-                folder.chmod(0o700)
-                gone = [folder / name for name in (store.SETTINGS, *store.LISTS)]
-                with (
-                    store.kept(gone),
-                    store.staged(outputs, replace=force) as publish,
-                    journal.undone_on_failure(),
-                ):
-                    # Without its settings the folder is no authority: it stays so until all the rest is there.
-                    for path in gone:
-                        path.unlink(missing_ok=True)
-                    journal.clear()
-                    journal.issued(entry)
-                    publish()
-            except OSError as error:
-                raise store.failure("write", folder, error) from None
+        hierarchy.make(folder, outputs, entry, force=force)
         return cls(folder, made)
 
     @staticmethod
@@ -326,10 +308,11 @@ class Authority:
         return Issued(
             entry,
             leaf.path,
-            None if key is None else key[0],
+            leaf.path.with_suffix(".key"),
             p12,
             clamped=validity.clamped,
             late=validity.late,
+            new_key=key is not None,
             left_out=left_out,
             renewed=leaf.renews,
             stale_p12=stale if leaf.renews is not None and stale.exists() else None,

@@ -146,6 +146,29 @@ def new_files(
     return [Output(folder / file, data) for file, data in contents.items()], entry
 
 
+def make(folder: Path, outputs: Sequence[Output], entry: Entry, *, force: bool) -> None:
+    """Write the files of a new authority and its index, all or nothing; with `force` over one that is there."""
+    store.make_folder(folder)
+    with index.opened(folder / store.INDEX, change=True, blank=True) as journal:
+        check_folder(folder, force=force)  # again: this time nobody else can get in between
+        try:
+            folder.chmod(0o700)
+            gone = [folder / name for name in (store.SETTINGS, *store.LISTS)]
+            with (
+                store.kept(gone),
+                store.staged(outputs, replace=force) as publish,
+                journal.undone_on_failure(),
+            ):
+                # Without its settings the folder is no authority: it stays so until all the rest is there.
+                for path in gone:
+                    path.unlink(missing_ok=True)
+                journal.clear()
+                journal.issued(entry)
+                publish()
+        except OSError as error:
+            raise store.failure("write", folder, error) from None
+
+
 def check_folder(folder: Path, *, force: bool) -> None:
     """Whether an authority may be made in the folder: a new or empty one, or with `force` one that is an authority.
 

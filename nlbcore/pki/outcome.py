@@ -16,13 +16,15 @@ class Issued:
 
     entry: Entry
     certificate: Path
-    private_key: Path | None
-    """None where the key is with whoever has sent the request."""
+    private_key: Path
+    """Where its key is, if it is here at all: that of a request is with whoever has sent it."""
     p12: Path | None
     clamped: bool
     """It ends with its issuer, earlier than was asked for."""
     late: bool = False
     """It begins with its issuer, later than was asked for."""
+    new_key: bool = True
+    """The key has been made and written with the certificate."""
     left_out: tuple[str, ...] = ()
     """What the request asked for and the profile does not allow."""
     renewed: Entry | None = None
@@ -31,7 +33,8 @@ class Issued:
     """A bundle beside it that has the certificate before."""
 
     def as_dict(self) -> dict[str, object]:
-        files = {"certificate": self.certificate, "private_key": self.private_key, "p12": self.p12}
+        key = self.private_key if self.new_key else None
+        files = {"certificate": self.certificate, "private_key": key, "p12": self.p12}
         made: dict[str, object] = {
             **self.entry.as_dict(index.now()),
             "clamped": self.clamped,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from nlbcli.ca.options import key_type_option, naming_options, passphrase_of, passphrase_option, subject_options
 from nlbcore.pki.words import DEFAULT_KEY_TYPE, DEFAULT_NAME, INTERMEDIATE_DAYS, ROOT_DAYS
+
+if TYPE_CHECKING:
+    from nlbcore.pki.authority import Authority
 
 
 @click.command("init")
@@ -70,7 +74,6 @@ def command(
     (LoadCredential=), else they ask.
     """
     from nlbcore.pki.authority import Authority
-    from nlbcore.pki.index import readable
     from nlbcore.pki.names import Subject
 
     with naming_options():
@@ -90,16 +93,23 @@ def command(
             passphrase=passphrase,
             force=force,
         )
-    clamped = " (with the root)" if intermediate_days > days else ""
+    _tell(authority, clamped=intermediate_days > days, encrypted=passphrase is not None)
+
+
+def _tell(authority: Authority, *, clamped: bool, encrypted: bool) -> None:
+    from nlbcore.pki.index import readable
+
+    folder = authority.folder
     click.echo(f"{folder}: a certificate authority")
     click.echo(f"  root          {authority.root.subject.rfc4514_string()}")
     click.echo(f"                until {readable(authority.root.not_valid_after_utc)}")
     click.echo(f"  intermediate  {authority.intermediate.subject.rfc4514_string()}")
-    click.echo(f"                until {readable(authority.intermediate.not_valid_after_utc)}{clamped}")
+    end = " (with the root)" if clamped else ""
+    click.echo(f"                until {readable(authority.intermediate.not_valid_after_utc)}{end}")
     permitted = authority.describe()["intermediate"]["permitted"]
     if permitted:
         click.echo(f"  permitted     {', '.join(permitted)}")
-    if passphrase is not None:
+    if encrypted:
         click.echo("  keys          under the passphrase: without it nothing can be issued or revoked")
     click.echo(f"  {authority.chain} is what those get who verify its certificates.")
     click.echo(f"  {folder / 'root.key'} belongs to nobody else: who has it can make any certificate.")

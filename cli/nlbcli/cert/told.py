@@ -37,7 +37,7 @@ def _print(issued: Issued) -> None:
         click.echo(f"  valid from {readable(entry.not_before)}{late}")
     click.echo(f"  valid until {readable(entry.not_after)}{clamped}")
     click.echo(f"  {issued.certificate}  certificate and intermediate")
-    if issued.private_key is not None:
+    if issued.new_key:
         click.echo(f"  {issued.private_key}  private key")
     if issued.p12 is not None:
         click.echo(f"  {issued.p12}  all of these, under the password")

@@ -32,7 +32,7 @@ def test_what_is_remarkable(capsys: pytest.CaptureFixture[str]) -> None:
     later = replace(ENTRY, sans=(), not_before=NOW.replace(year=2998))
     p12 = Path("alice.p12")
     tell(
-        replace(PLAIN, entry=later, private_key=None, clamped=True, left_out=("x",), renewed=ENTRY, stale_p12=p12),
+        replace(PLAIN, entry=later, new_key=False, clamped=True, left_out=("x",), renewed=ENTRY, stale_p12=p12),
         as_json=False,
     )
     out, errors = capsys.readouterr()

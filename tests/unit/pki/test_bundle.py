@@ -10,11 +10,12 @@ import pytest
 from cryptography import x509
 
 from nlbcore.pki import bundle
-from nlbcore.pki.authority import Authority, Issued
+from nlbcore.pki.authority import Authority
 from nlbcore.pki.bundle import Line
 from nlbcore.pki.contents import load
 from nlbcore.pki.errors import BadValue, PkiError
 from nlbcore.pki.issue import Request
+from nlbcore.pki.outcome import Issued
 from tests.support.programs import run
 
 

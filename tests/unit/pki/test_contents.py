@@ -15,10 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nlbcore.pki import contents
-from nlbcore.pki.authority import Authority, Issued
+from nlbcore.pki.authority import Authority
 from nlbcore.pki.contents import Contents, Damaged, Key, load
 from nlbcore.pki.errors import PkiError
 from nlbcore.pki.issue import Request
+from nlbcore.pki.outcome import Issued
 from tests.support.programs import run
 
 

@@ -14,7 +14,7 @@ ENTRY = Entry(0xABC, "alice", "client", "intermediate", "CN=alice", (), NOW, NOW
 
 
 def test_as_dict() -> None:
-    plain = Issued(ENTRY, Path("alice.crt"), None, None, clamped=False).as_dict()
+    plain = Issued(ENTRY, Path("alice.crt"), Path("alice.key"), None, clamped=False, new_key=False).as_dict()
     assert plain["files"] == {"certificate": "alice.crt"}
     assert not {"renewed", "left_out", "stale_p12"} & set(plain)
     made = Issued(

@@ -37,7 +37,7 @@ def test_the_same_key(tmp_path: Path, authority: Authority) -> None:
     old, key = of(issued.certificate), (tmp_path / "www.key").read_bytes()
     renewed = authority.renew("www")
     new = of(issued.certificate)
-    assert (renewed.certificate, renewed.private_key, renewed.renewed) == (issued.certificate, None, issued.entry)
+    assert (renewed.certificate, renewed.new_key, renewed.renewed) == (issued.certificate, False, issued.entry)
     assert (tmp_path / "www.key").read_bytes() == key
     assert new.serial_number != old.serial_number
     assert new.public_key() == old.public_key()
@@ -58,7 +58,7 @@ def test_a_new_key(tmp_path: Path, authority: Authority, kind: str) -> None:
     old = of(issued.certificate)
     renewed = authority.renew("alice", rekey=True)
     new = of(issued.certificate)
-    assert renewed.private_key == tmp_path / "alice.key"
+    assert (renewed.private_key, renewed.new_key) == (tmp_path / "alice.key", True)
     assert type(new.public_key()) is type(old.public_key())
     assert new.public_key() != old.public_key()
     shown = run("openssl", "pkey", "-in", str(renewed.private_key), "-pubout").stdout

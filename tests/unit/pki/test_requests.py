@@ -53,7 +53,7 @@ def test_made_and_signed(tmp_path: Path, authority: Authority, kind: str, profil
     assert b"verify OK" in shown.stdout + shown.stderr
     assert b"DNS:www.example.com, IP Address:0:0:0:0:0:0:0:1" in shown.stdout
     issued = authority.sign(made.request, profile, name="www", out=tmp_path / "signed")
-    assert (issued.private_key, issued.left_out) == (None, ())
+    assert (issued.new_key, issued.left_out) == (False, ())
     assert [path.name for path in (tmp_path / "signed").iterdir()] == ["www.crt"]
     assert issued.entry.subject == "CN=www.example.com,O=Ä,C=DE"
     assert issued.entry.sans == ("dns:www.example.com", "ip:::1")
@@ -64,7 +64,6 @@ def test_made_and_signed(tmp_path: Path, authority: Authority, kind: str, profil
 
 def test_for_a_key_that_is_there(tmp_path: Path, authority: Authority) -> None:
     issued = authority.issue(Request("www", "server"), out=tmp_path)
-    assert issued.private_key is not None
     made = requests.write(Request("next", "server"), out=tmp_path, key_file=issued.private_key)
     assert made.private_key == issued.private_key
     assert not (tmp_path / "next.key").exists()
