@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAGIC = b"nlbseg\0\0"
-VERSION = 4
+VERSION = 5
 HEADER = mmap.PAGESIZE
 SLOTS = 256
 LISTENERS = 256
@@ -93,6 +93,7 @@ class ListenerCounters(ctypes.Structure):
         ("handshakes", (ctypes.c_uint64 * 2) * 5),
         ("handshake_time", Histogram),
         ("connection_time", Histogram),
+        ("certificates_left_out", ctypes.c_uint64),
         ("live", ctypes.c_int64),
         ("expiring", ctypes.c_int64 * len(EXPIRING_DAYS)),
     ]

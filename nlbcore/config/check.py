@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nlbcore.config.model import Config, ServerGroup
 
 _WILDCARDS = {"0.0.0.0", "::"}  # noqa: S104 - compared with, not bound
+_MAX_HEADER = Listener.model_fields["proxy_protocol_max_header"].default
 _TLS_ONLY = tuple(item.key for item in options_of(Listener) if item.extra.tls_only)
 
 
@@ -107,6 +108,8 @@ def _listeners(loaded: Loaded, config: Config) -> Iterator[Finding]:
         path = ("listeners", name)
         if listener.protocol == "TCP":
             for key in _TLS_ONLY:
+                if key == "handshake_timeout" and listener.accept_proxy_protocol_from:
+                    continue  # it is the time for a PROXY header
                 if key in listener.model_fields_set:
                     yield loaded.finding((*path, key), "error", 'has no meaning with protocol = "TCP"')
             continue
@@ -115,6 +118,18 @@ def _listeners(loaded: Loaded, config: Config) -> Iterator[Finding]:
                 path, "error", 'protocol = "TCPSSL" needs a certificate', f"add [[listeners.{name}.certificates]]"
             )
         yield from _client_auth(loaded, listener, (*path, "client_auth"))
+        yield from _proxy_protocol(loaded, listener, path)
+
+
+def _proxy_protocol(loaded: Loaded, listener: Listener, path: KeyPath) -> Iterator[Finding]:
+    if listener.proxy_protocol_tls != "off" and listener.proxy_protocol != "v2":
+        yield loaded.finding(
+            (*path, "proxy_protocol_tls"), "error", "needs version 2 of the header", 'proxy_protocol = "v2"'
+        )
+    elif listener.proxy_protocol_max_header != _MAX_HEADER and listener.proxy_protocol_tls == "off":
+        yield loaded.finding(
+            (*path, "proxy_protocol_max_header"), "warning", 'has no effect while proxy_protocol_tls = "off"'
+        )
 
 
 def _client_auth(loaded: Loaded, listener: Listener, path: KeyPath) -> Iterator[Finding]:
@@ -151,6 +166,13 @@ def _groups(loaded: Loaded, config: Config) -> Iterator[Finding]:
                 (*path, "connection_drain_timeout"), "warning", "has no effect while connection_drain = false"
             )
         yield from _servers(loaded, group, path)
+        headers = {one.proxy_protocol for one in config.listeners.values() if one.server_group == name}
+        if "off" in headers and len(headers) > 1:
+            yield loaded.finding(
+                path,
+                "warning",
+                "some of its listeners send a PROXY header and some do not; a server expects one or it does not",
+            )
 
 
 def _servers(loaded: Loaded, group: ServerGroup, path: KeyPath) -> Iterator[Finding]:

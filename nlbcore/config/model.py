@@ -27,6 +27,7 @@ from nlbcore.config.values import (
     EventLog,
     File,
     Label,
+    Peer,
     PolicyName,
     Protocol,
     ServerAddress,
@@ -204,9 +205,7 @@ class ClientAuth(Table):
 class Listener(Table):
     """`[listeners.NAME]`"""
 
-    not_built: ClassVar[frozenset[str]] = frozenset(
-        {"proxy_protocol", "proxy_protocol_tls", "accept_proxy_protocol_from", "max_connection_age"}
-    )
+    not_built: ClassVar[frozenset[str]] = frozenset({"max_connection_age"})
 
     bind: Annotated[
         tuple[BindAddress, ...],
@@ -242,6 +241,41 @@ class Listener(Table):
         low=0,
         high=100_000_000,
     )
+    proxy_protocol: Literal["off", "v1", "v2"] = option(
+        "off",
+        "Tell the servers who the client is, by the PROXY protocol, version 1 or 2: the first bytes of every connection to "
+        "them. They must expect it. Health checks send a header too, without addresses (v1: UNKNOWN, v2: LOCAL), but for "
+        "those of another `port`.",
+    )
+    proxy_protocol_tls: Literal["off", "tls", "full"] = option(
+        "off",
+        'Tell them what TLS knows, with proxy_protocol = "v2". tls: version, cipher suite, ALPN, server name, a unique id '
+        "(node/connection, as in the access log), the server certificate's algorithms, the client certificate's common "
+        "name, and whether it has been verified. full: the client certificate itself too (0x28, DER).",
+        tls_only=True,
+    )
+    proxy_protocol_max_header: int = option(
+        4096,
+        "A longer PROXY header is never sent: what has no room is left out, the client certificate first, and counted "
+        "(`nlb_proxy_protocol_certificates_left_out_total`). 4096 is what nginx reads at most.",
+        unit="bytes",
+        low=1024,
+        high=65535,
+        tls_only=True,
+    )
+    accept_proxy_protocol_from: Annotated[
+        tuple[Peer, ...],
+        BeforeValidator(any_number),
+        one_or_list(TEXT_SCHEMA, least=0),
+        Kind("a network or a list of networks", '["10.0.0.0/8", "2001:db8::/32"]'),
+    ] = option(
+        (),
+        "Load balancers in front of this one, as networks or addresses (CIDR), or unix for whoever connects over a UNIX "
+        "socket. They must begin every connection with a PROXY header, version 1 or 2, and what it says is believed: the "
+        "client's address in logs, in the choice of the server and in the header to it. Without a good header they are "
+        "closed (bad_proxy_header). From anybody else it is taken for the client's own bytes: never believed, and no TLS.",
+        default_text="absent: nobody's is believed",
+    )
     security_policy: PolicyName = option(
         "tls_cipher_policy_1_2_strict_with_1_3",
         "TLS versions and cipher suites, by name. TLS_AES_128_CCM_8_SHA256 stands in the last one and is never agreed on: "
@@ -256,7 +290,11 @@ class Listener(Table):
         tls_only=True,
     )
     handshake_timeout: Duration = option(
-        "10s", "A client that has not completed its TLS handshake by then is closed.", low=1, high=300, tls_only=True
+        "10s",
+        "A client that has not completed its TLS handshake, and its PROXY header before, by then is closed.",
+        low=1,
+        high=300,
+        tls_only=True,
     )
     max_handshakes: int = option(
         4096,

@@ -6,6 +6,7 @@ A value that cannot be used is refused with a sentence about it; one of another 
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
 import re
@@ -111,6 +112,30 @@ def _admin(value: object, info: ValidationInfo) -> Endpoint:
     if endpoint.host is None:
         raise bad_value(f'"{endpoint}": the admin page has an IP address and a port, as in "127.0.0.1:9180"')
     return endpoint
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+UNIX = "unix"
+"""Whoever connects over a UNIX socket: no network has them."""
+
+
+def _peer(value: object) -> Network | str:
+    if isinstance(value, Network):
+        return value
+    if not isinstance(value, str):
+        raise wrong_type()
+    if value == UNIX:
+        return value
+    try:
+        interface = ipaddress.ip_interface(value)
+    except ValueError:
+        raise bad_value(f'"{value}" is no network: write it as in "10.0.0.0/8", or "unix" for UNIX sockets') from None
+    network: Network = interface.network
+    if interface.ip != network.network_address:
+        raise bad_value(
+            f'"{value}" is an address within a network: write "{network}", or "{interface.ip}" for it alone'
+        )
+    return network
 
 
 def _workers(value: object) -> str | int:
@@ -220,6 +245,12 @@ ServerAddress = Annotated[
     PlainSerializer(str, when_used="json"),
     WithJsonSchema(ENDPOINT_SCHEMA),
     Kind("an address", '"10.0.0.1:80"'),
+]
+Peer = Annotated[
+    Network | Literal["unix"],
+    PlainValidator(_peer),
+    PlainSerializer(str, when_used="json"),
+    WithJsonSchema(TEXT_SCHEMA),
 ]
 AdminAddress = Annotated[
     Endpoint, PlainValidator(_admin), PlainSerializer(str, when_used="json"), WithJsonSchema(TCP_SCHEMA)

@@ -10,6 +10,7 @@ from libc.string cimport memcpy, memset
 from nlbcore.engine cimport callbacks, counters
 from nlbcore.engine.buf cimport Buf, buf_free, buf_keep, buf_sane, buf_waiting
 from nlbcore.engine.callbacks cimport name_context, name_put
+from nlbcore.engine.common_name cimport COMMON_NAME, common_name
 from nlbcore.engine.counters cimport ListenerCounters, shared
 from nlbcore.engine.der cimport (
     SEQUENCE, Cursor, Origin, der_has_alternative_name, der_is_authority, der_origin, der_same_name, element,
@@ -21,6 +22,7 @@ from nlbcore.engine.listener cimport within_cps
 from nlbcore.engine.loop cimport CLIENT, Event, loop_add, loop_close, loop_event, loop_open, loop_remove, loop_wait
 from nlbcore.engine.openssl cimport BIO, SSL, SSL_CTX, X509, word_of_error, word_of_verify
 from nlbcore.engine.plain cimport plain_ops
+from nlbcore.engine.preamble cimport FRONT, preamble_due
 from nlbcore.engine.relay cimport (
     PUMP_AGAIN, PUMP_CLIENT_BROKEN, PUMP_DONE, PUMP_SERVER_BROKEN, PUMP_TRUNCATED, PUMP_WAIT, pump,
 )
@@ -75,6 +77,30 @@ def same_name(bytes a, bytes b):
     if element(&cursor_a, &cursor_a) != SEQUENCE or element(&cursor_b, &cursor_b) != SEQUENCE:
         return None
     return bool(der_same_name(cursor_a, cursor_b))
+
+
+def told_name(bytes der):
+    """The common name that servers are told, or None."""
+    cdef char text[COMMON_NAME]
+    cdef int size = common_name(<const unsigned char *>der, <uint32_t>len(der), text)
+    return text[:size] if size else None
+
+
+def is_front(bytes fronts, bytes address):
+    """Whether a peer with this address (4 bytes, 16, or none for a UNIX socket) is in a listener's list."""
+    cdef Listener listener
+    cdef Session s
+    memset(&s, 0, sizeof(s))
+    memset(&listener, 0, sizeof(listener))
+    s.listener = &listener
+    listener.front_list = <const unsigned char *>fronts
+    listener.fronts = <uint32_t>(len(fronts) // FRONT)
+    s.peer.ss_family = AF_INET if len(address) == 4 else AF_INET6 if address else AF_UNIX
+    if len(address) == 4:
+        memcpy(&(<sockaddr_in *>&s.peer).sin_addr, <const char *>address, 4)
+    else:
+        memcpy(&(<sockaddr_in6 *>&s.peer).sin6_addr, <const char *>address, len(address))
+    return bool(preamble_due(&s))
 
 
 def look_up(Table table, bytes der, bytes key, int64_t now, bint overdue_accepted=False):

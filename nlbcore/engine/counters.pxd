@@ -36,6 +36,7 @@ cdef struct ListenerCounters:
     uint64_t handshakes[VERSIONS][2]    # [version][resumed]
     Histogram handshake_time
     Histogram connection_time
+    uint64_t certificates_left_out      # of PROXY headers, for want of room
     int64_t live            # gauges: zeroed by the supervisor when it reaps the worker
     int64_t expiring[EXPIRING]
 

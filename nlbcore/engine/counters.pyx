@@ -87,6 +87,8 @@ def layout():
         "ListenerCounters.handshakes": <uintptr_t>&block.listeners[0].handshakes - listener,
         "ListenerCounters.handshake_time": <uintptr_t>&block.listeners[0].handshake_time - listener,
         "ListenerCounters.connection_time": <uintptr_t>&block.listeners[0].connection_time - listener,
+        "ListenerCounters.certificates_left_out": (
+            <uintptr_t>&block.listeners[0].certificates_left_out - listener),
         "ListenerCounters.live": <uintptr_t>&block.listeners[0].live - listener,
         "ListenerCounters.expiring": <uintptr_t>&block.listeners[0].expiring - listener,
         "ServerCounters": sizeof(ServerCounters),

@@ -1,9 +1,11 @@
 """Dialling a server: a non-blocking connect, and another server when it fails.
 
-Another one is tried only before a byte was sent to any, so it is always safe, also for protocols in which the server
-speaks first. At most TRIES different servers are tried; the deadline of each is the group's connect_timeout.
+Another one is tried only before a byte of the client was sent to any, so it is always safe, also for protocols in which
+the server speaks first; each is sent a PROXY header of its own. At most TRIES different servers are tried; the deadline
+of each is the group's connect_timeout.
 """
 
+from nlbcore.engine.announce cimport announce
 from nlbcore.engine.counters cimport block, observe
 from nlbcore.engine.hooks cimport Route, TRIES
 from nlbcore.engine.linux.socket cimport (
@@ -68,11 +70,14 @@ cdef int dialled(Session *s) noexcept nogil:
     if error:
         dial_failed(s, CONNECT_FAILED, error)
         return dial(s)
+    s.server.writable = True
+    if s.listener.announce and announce(s) != 0:
+        dial_failed(s, CONNECT_FAILED, s.server.error)
+        return dial(s)
     s.connected = timers_clock_us()
     observe(&block.groups[s.listener.group_row].connect_time, s.connected - s.dialled)
     s.termination = 0
     s.detail_errno = 0
-    s.server.writable = True
     s.server_counters = &block.servers[s.server_row]
     s.server_counters.connections += 1
     s.server_counters.live += 1

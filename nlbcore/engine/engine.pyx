@@ -29,14 +29,16 @@ from nlbcore.engine.loop cimport (
 )
 from nlbcore.engine.linux.unistd cimport errno, write
 from nlbcore.engine.openssl cimport BIO, SSL, SSL_CTX, X509_STORE, ossl
+from nlbcore.engine.preamble cimport FRONT
 from nlbcore.engine.revoked cimport Table
 from nlbcore.engine.session cimport (
     serve_closed, serve_handshakes, serve_ready, session_accept, session_end, session_event, session_timeout,
     sessions_open, work_waits,
 )
 from nlbcore.engine.slab cimport (
-    CLOSED, FLUSH, FREE, LINGER, Listener, NURSERY, ServerName, Session, TRUNCATED_CLOSES, TRUNCATED_RESETS,
-    session_at, session_count, session_slots,
+    ANNOUNCE_CERTIFICATE, ANNOUNCE_ENDS, ANNOUNCE_LINE, ANNOUNCE_NOTHING, ANNOUNCE_TLS, CLOSED, FLUSH, FREE, LINGER,
+    Listener, NURSERY, ServerName, Session, TRUNCATED_CLOSES, TRUNCATED_RESETS, session_at, session_count,
+    session_slots,
 )
 from nlbcore.engine.timers cimport (
     Timer, timers_clock_us, timers_now, timers_pop, timers_reset, timers_update, timers_wait,
@@ -53,6 +55,11 @@ cdef enum:
     LOOKED_AT = 4096        # sessions that one slice of killing looks at
 
 cdef unsigned char record[LONGEST_RECORD]
+
+_ANNOUNCE = {
+    "off": ANNOUNCE_NOTHING, "v1": ANNOUNCE_LINE, "v2": ANNOUNCE_ENDS, "tls": ANNOUNCE_TLS,
+    "full": ANNOUNCE_CERTIFICATE,
+}
 
 
 cdef int refill(Listener *listener) noexcept nogil:
@@ -151,6 +158,11 @@ cdef class Engine:
         listener.depth = plan.depth
         listener.keep_live = plan.keep_live
         listener.keep_expired = plan.keep_expired
+        listener.announce = _ANNOUNCE[plan.announce]
+        listener.announce_limit = plan.announce_limit
+        listener.node = <const char *>(<bytes>plan.node)
+        listener.front_list = <const unsigned char *><const char *>(<bytes>plan.fronts)
+        listener.fronts = len(plan.fronts) // FRONT
         listener.front = <void *>plan.front
         listener.fallback = <SSL_CTX *><uintptr_t>plan.fallback
         capacity = 8

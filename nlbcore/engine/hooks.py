@@ -58,6 +58,10 @@ class ListenerPlan:
         lost_trust: a client that the generation before has verified may have to be verified again: a CA is gone
         keep_live: live connections that would be refused now may go on
         keep_expired: live connections may go on when their client certificate has expired
+        announce: what its server is told of a client by the PROXY protocol: "off", "v1", "v2", "tls" or "full"
+        announce_limit: bytes that a PROXY header has at most
+        node: names this machine in the unique ids of that header
+        fronts: whose PROXY header is believed, 18 bytes each: 4, 6, or 0 for UNIX sockets; bits of the prefix; address
         keep: objects that own the memory behind these addresses
     """
 
@@ -91,4 +95,8 @@ class ListenerPlan:
     optional: bool = False
     report: bool = False
     keep_expired: bool = False
+    announce: str = "off"
+    announce_limit: int = 4096
+    node: bytes = b""
+    fronts: bytes = b""
     keep: tuple[object, ...] = ()

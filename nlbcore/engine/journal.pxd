@@ -9,7 +9,7 @@ cdef enum RecordKind:
 
 cdef enum:
     LONGEST_CERTIFICATE = 8192
-    LONGEST_RECORD = LONGEST_CERTIFICATE + 5 * 65536
+    LONGEST_RECORD = LONGEST_CERTIFICATE + 6 * 65536
     NO_ROW = 0xFFFF
     RESUMED = 1
     PROVEN = 2
@@ -44,6 +44,7 @@ cdef packed struct Record:
     uint16_t group_size
     uint16_t name_size
     uint16_t alpn_size
+    uint16_t proxy_size     # address and port (network order) of who has forwarded it
     uint16_t detail_size
     uint32_t der_size
 

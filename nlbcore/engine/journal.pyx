@@ -26,7 +26,8 @@ cdef extern from *:
     uint32_t nlb_swap(uint32_t *where, uint32_t value) noexcept nogil
 
 cdef enum:
-    PARTS = 6
+    PARTS = 7
+    PROXY = 18              # bytes of an IPv6 address and a port
 
 cdef bint written = False       # something was put since the last journal_wake()
 
@@ -64,8 +65,27 @@ cdef uint64_t realtime_us() noexcept nogil:
     return <uint64_t>now.tv_sec * 1000000 + <uint64_t>now.tv_nsec // 1000
 
 
-cdef void compose(const Session *s, Record *r, const void **parts) noexcept nogil:
-    """Fill in the record of a connection, and where the texts behind it are.
+cdef uint16_t forwarder(const Session *s, unsigned char *into) noexcept nogil:
+    """Address and port of the front balancer: how many bytes; 0 where there is none, or none with an address."""
+    cdef const sockaddr_in *v4
+    cdef const sockaddr_in6 *v6
+    if s.forwarded == NULL:
+        return 0
+    v4 = <const sockaddr_in *>&s.forwarded.proxy
+    v6 = <const sockaddr_in6 *>&s.forwarded.proxy
+    if s.forwarded.proxy.ss_family == AF_INET:
+        memcpy(into, &v4.sin_addr, 4)
+        memcpy(into + 4, &v4.sin_port, 2)
+        return 6
+    if s.forwarded.proxy.ss_family == AF_INET6:
+        memcpy(into, &v6.sin6_addr, 16)
+        memcpy(into + 16, &v6.sin6_port, 2)
+        return 18
+    return 0
+
+
+cdef void compose(const Session *s, Record *r, const void **parts, unsigned char *proxy) noexcept nogil:
+    """Fill in the record of a connection, and where the texts behind it are; one of them is made in `proxy`.
 
     Long because it is a list: each field once, in the order of the structure.
     """
@@ -118,6 +138,7 @@ cdef void compose(const Session *s, Record *r, const void **parts) noexcept nogi
         r.flags |= PROVEN
     if s.reported:
         r.flags |= REPORTED
+    r.proxy_size = forwarder(s, proxy)
     r.cipher_size = length(cipher)
     r.group_size = length(group)
     r.name_size = length(name)
@@ -130,16 +151,16 @@ cdef void compose(const Session *s, Record *r, const void **parts) noexcept nogi
             certificate = s.identity.sha256
             r.der_size = sizeof(s.identity.sha256)
             r.flags |= DIGEST_ONLY
-    r.size = (sizeof(Record) + r.cipher_size + r.group_size + r.name_size + r.alpn_size + r.detail_size
-              + r.der_size)
+    r.size = (sizeof(Record) + r.cipher_size + r.group_size + r.name_size + r.alpn_size + r.proxy_size
+              + r.detail_size + r.der_size)
     parts[0], parts[1], parts[2] = cipher, group, name
-    parts[3], parts[4], parts[5] = alpn, s.detail, certificate
+    parts[3], parts[4], parts[5], parts[6] = alpn, proxy, s.detail, certificate
 
 
 cdef void sizes(const Record *r, uint32_t *of) noexcept nogil:
     """Those of the texts, in their order."""
     of[0], of[1], of[2] = r.cipher_size, r.group_size, r.name_size
-    of[3], of[4], of[5] = r.alpn_size, r.detail_size, r.der_size
+    of[3], of[4], of[5], of[6] = r.alpn_size, r.proxy_size, r.detail_size, r.der_size
 
 
 cdef void journal_access(const Session *s) noexcept nogil:
@@ -147,12 +168,13 @@ cdef void journal_access(const Session *s) noexcept nogil:
     global written
     cdef Record r
     cdef const void *parts[PARTS]
+    cdef unsigned char proxy[PROXY]
     cdef uint32_t size[PARTS]
     cdef uint64_t at
     cdef int i
     if block.ring.muted:
         return
-    compose(s, &r, parts)
+    compose(s, &r, parts, proxy)
     if not room(r.size):
         return
     sizes(&r, size)
@@ -167,10 +189,11 @@ cdef uint32_t journal_connection(const Session *s, unsigned char *buffer) noexce
     """The same of one that lives, into a buffer of LONGEST_RECORD bytes: how many it takes."""
     cdef Record r
     cdef const void *parts[PARTS]
+    cdef unsigned char proxy[PROXY]
     cdef uint32_t size[PARTS]
     cdef uint32_t at = sizeof(Record)
     cdef int i
-    compose(s, &r, parts)
+    compose(s, &r, parts, proxy)
     r.kind = CONNECTION
     r.termination = <uint8_t>s.state
     memcpy(buffer, &r, sizeof(r))
@@ -213,4 +236,4 @@ def verify_text(int error):
 
 def record_layout():
     """``struct`` format and size in bytes of a record's head, for ``nlbcore.observe.access_log``."""
-    return "<IBBBBB16sHHHHHIiiiQQQQqqqHHHHHI", sizeof(Record)
+    return "<IBBBBB16sHHHHHIiiiQQQQqqqHHHHHHI", sizeof(Record)

@@ -123,7 +123,8 @@ cdef struct OpenSSL:
     # switching to the context of a server name
     SSL_CTX *(*SSL_set_SSL_CTX)(SSL *, SSL_CTX *) noexcept nogil
     void (*SSL_set_verify)(SSL *, int, int (*)(int, X509_STORE_CTX *) noexcept nogil) noexcept nogil
-    # the peer's certificate
+    # the certificates
+    X509 *(*SSL_get_certificate)(const SSL *) noexcept nogil
     X509 *(*SSL_get_peer_certificate)(const SSL *) noexcept nogil
     STACK_OF_X509 *(*SSL_get_peer_cert_chain)(const SSL *) noexcept nogil
     long (*SSL_get_verify_result)(const SSL *) noexcept nogil
@@ -139,6 +140,7 @@ cdef struct OpenSSL:
     X509_ALGOR *(*X509_get0_tbs_sigalg)(const X509 *) noexcept nogil
     void (*X509_ALGOR_get0)(const ASN1_OBJECT **, int *, const void **, const X509_ALGOR *) noexcept nogil
     int (*OBJ_obj2nid)(const ASN1_OBJECT *) noexcept nogil
+    const char *(*OBJ_nid2sn)(int) noexcept nogil
     int (*EVP_PKEY_id)(const EVP_PKEY *) noexcept nogil
     int (*EVP_PKEY_bits)(const EVP_PKEY *) noexcept nogil
     void (*EVP_PKEY_free)(EVP_PKEY *) noexcept nogil

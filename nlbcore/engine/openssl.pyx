@@ -70,6 +70,7 @@ def load():
     (<void **>&ossl.SSL_set_SSL_CTX)[0] = _function("SSL_set_SSL_CTX", "SSL_CTX *(*)(SSL *, SSL_CTX *)")
     (<void **>&ossl.SSL_set_verify)[0] = _function(
         "SSL_set_verify", "void(*)(SSL *, int, int(*)(int, X509_STORE_CTX *))")
+    (<void **>&ossl.SSL_get_certificate)[0] = _function("SSL_get_certificate", "X509 *(*)(SSL *)")
     (<void **>&ossl.SSL_get_peer_certificate)[0] = _function("SSL_get_peer_certificate", "X509 *(*)(SSL *)")
     (<void **>&ossl.SSL_get_peer_cert_chain)[0] = _function(
         "SSL_get_peer_cert_chain", "Cryptography_STACK_OF_X509 *(*)(SSL *)")
@@ -88,6 +89,7 @@ def load():
     (<void **>&ossl.X509_ALGOR_get0)[0] = _function(
         "X509_ALGOR_get0", "void(*)(ASN1_OBJECT * *, int *, void * *, X509_ALGOR *)")
     (<void **>&ossl.OBJ_obj2nid)[0] = _function("OBJ_obj2nid", "int(*)(ASN1_OBJECT *)")
+    (<void **>&ossl.OBJ_nid2sn)[0] = _function("OBJ_nid2sn", "char *(*)(int)")
     (<void **>&ossl.EVP_PKEY_id)[0] = _function("EVP_PKEY_id", "int(*)(EVP_PKEY *)")
     (<void **>&ossl.EVP_PKEY_bits)[0] = _function("EVP_PKEY_bits", "int(*)(EVP_PKEY *)")
     (<void **>&ossl.EVP_PKEY_free)[0] = _function("EVP_PKEY_free", "void(*)(EVP_PKEY *)")

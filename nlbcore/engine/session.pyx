@@ -32,12 +32,13 @@ from nlbcore.engine.listener cimport Acceptor, acceptor_accept, within_cps
 from nlbcore.engine.loop cimport CLIENT, SERVER, Event, loop_add
 from nlbcore.engine.openssl cimport X509, X509_V_OK, ossl, word_of_error, word_of_verify
 from nlbcore.engine.plain cimport plain_ops
+from nlbcore.engine.preamble cimport preamble_begin, preamble_due, preamble_free, preamble_read
 from nlbcore.engine.relay cimport (
     PUMP_AGAIN, PUMP_CLIENT_BROKEN, PUMP_DONE, PUMP_SERVER_BROKEN, PUMP_TRUNCATED, PUMP_WAIT, Pumped, pump,
 )
 from nlbcore.engine.slab cimport (
     CLOSED, CONNECT, FIRST_STEPS, FLUSH, FREE, HANDSHAKE, HELLO, Identity, LINGER, Listener, NEXT_STEPS, NO_QUEUE,
-    QUEUES, Queue, READY, RELAY, Session, State, session_find, session_free, session_new,
+    PREAMBLE, QUEUES, Queue, READY, RELAY, Session, State, session_find, session_free, session_new,
 )
 from nlbcore.engine.tickets cimport tickets_settled
 from nlbcore.engine.timers cimport timer_clear, timer_set, timers_clock_us, timers_now
@@ -48,9 +49,9 @@ from nlbcore.engine.transport cimport (
     transport_recv,
 )
 from nlbcore.termination cimport (
-    CLIENT_ALERT, CLIENT_RESET, CONNECTION_LIMIT, CONNECT_TIMEOUT, CPS_LIMIT, HANDSHAKE_ERROR, HANDSHAKE_TIMEOUT,
-    IDLE_TIMEOUT, NOT_TLS, NO_ALPN, NO_CERTIFICATE, OPEN, OVERLOAD, PROBE, PROTOCOL_ERROR, SERVER_RESET, TRUNCATED,
-    UNKNOWN_NAME,
+    BAD_PROXY_HEADER, CLIENT_ALERT, CLIENT_CLOSE, CLIENT_RESET, CONNECTION_LIMIT, CONNECT_TIMEOUT, CPS_LIMIT,
+    HANDSHAKE_ERROR, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, NOT_TLS, NO_ALPN, NO_CERTIFICATE, OPEN, OVERLOAD, PROBE,
+    PROTOCOL_ERROR, SERVER_RESET, TRUNCATED, UNKNOWN_NAME,
 )
 
 cdef enum:
@@ -63,8 +64,9 @@ cdef enum:
     QUEUED_MS = 20          # how often we look whether the kernel has delivered them
     HANDSHAKE_RECORD = 22   # the first byte of a TLS handshake (RFC 8446, 5.1)
 
-cdef uint32_t MOVES[8]
-MOVES[<int>FREE] = 1 << HELLO | 1 << CONNECT | 1 << CLOSED
+cdef uint32_t MOVES[9]
+MOVES[<int>FREE] = 1 << PREAMBLE | 1 << HELLO | 1 << CONNECT | 1 << CLOSED
+MOVES[<int>PREAMBLE] = 1 << HELLO | 1 << CONNECT | 1 << CLOSED
 MOVES[<int>HELLO] = 1 << HANDSHAKE | 1 << CLOSED
 MOVES[<int>HANDSHAKE] = 1 << CONNECT | 1 << FLUSH | 1 << CLOSED
 MOVES[<int>CONNECT] = 1 << RELAY | 1 << FLUSH | 1 << CLOSED
@@ -159,14 +161,18 @@ cdef void serve_closed() noexcept nogil:
         s = closed
         closed = s.next
         identity_drop(s.identity)
+        preamble_free(s)
         s.listener.references -= 1
         s.listener.counters.live -= 1
         session_free(s)
 
 
 cdef void record(Session *s, int word) noexcept nogil:
-    """The end is decided: count it and write its record. Nobody who left without a byte is logged."""
+    """The end is decided: count it and write its record. Nobody who left without a byte is logged, nor is a front
+    balancer that has only looked whether somebody is there."""
     cdef ListenerCounters *counters = s.listener.counters
+    if s.local and s.received == 0 and (word == CLIENT_CLOSE or word == CLIENT_RESET):
+        word = PROBE
     s.termination = <uint8_t>word
     counters.terminations[word] += 1
     if word != PROBE:
@@ -236,7 +242,7 @@ cdef void linger(Session *s) noexcept nogil:
 
 cdef void session_end(Session *s, int word) noexcept nogil:
     """End a live connection for a reason of ours, as orderly as its state allows; one that is ending goes on to."""
-    if s.state in (HELLO, HANDSHAKE):
+    if s.state in (PREAMBLE, HELLO, HANDSHAKE):
         record(s, word)
         close_session(s, False)
     elif s.state in (CONNECT, RELAY):
@@ -286,11 +292,41 @@ cdef void session_accept(Acceptor *acceptor) noexcept nogil:
         elif loop_add(fd, CLIENT, s.slot, s.generation, True) != 0:
             s.detail_errno = errno
             end_reset(s, OVERLOAD)
+        elif listener.fronts and preamble_due(s):
+            begin_preamble(s)
         elif listener.tls:
             set_state(s, HELLO)
             timer_set(&s.timer, timers_now() + listener.handshake_timeout)
         else:
             begin_connect(s)
+
+
+# -- the header of a front balancer -----------------------------------------------------------------------------------
+
+cdef void begin_preamble(Session *s) noexcept nogil:
+    if preamble_begin(s) != 0:
+        s.detail_errno = errno
+        end_reset(s, OVERLOAD)
+        return
+    set_state(s, PREAMBLE)
+    timer_set(&s.timer, timers_now() + s.listener.handshake_timeout)
+
+
+cdef void preamble(Session *s) noexcept nogil:
+    """Some bytes of it have come. When it is whole the connection goes on as any other, within the same deadline."""
+    cdef int n = preamble_read(s)
+    if n == IO_AGAIN:
+        return
+    if n == IO_END:
+        record(s, PROBE)
+        close_session(s, False)
+    elif n == IO_ERROR:
+        end_reset(s, BAD_PROXY_HEADER)
+    elif s.listener.tls:
+        set_state(s, HELLO)
+        greet(s)
+    else:
+        begin_connect(s)
 
 
 # -- handshake --------------------------------------------------------------------------------------------------------
@@ -577,7 +613,10 @@ cdef void session_event(Event *event) noexcept nogil:
         t.readable = True
     if event.flags & EPOLLOUT:
         t.writable = True
-    if s.state == HELLO:
+    if s.state == PREAMBLE:
+        if t.readable:
+            preamble(s)
+    elif s.state == HELLO:
         if t.readable:
             greet(s)
     elif s.state == HANDSHAKE:
@@ -592,7 +631,9 @@ cdef void session_event(Event *event) noexcept nogil:
 
 cdef void session_timeout(Session *s) noexcept nogil:
     """A session's deadline is over: what that means depends on its state."""
-    if s.state == HELLO or s.state == HANDSHAKE:
+    if s.state in (PREAMBLE, HELLO, HANDSHAKE):
+        if s.state == PREAMBLE:
+            s.detail = b"no whole PROXY header"
         session_end(s, HANDSHAKE_TIMEOUT)
     elif s.state == CONNECT:
         dial_failed(s, CONNECT_TIMEOUT, 0)
@@ -650,6 +691,6 @@ cdef void serve_handshakes() noexcept nogil:
 def moves():
     """The state machine as a table: for each state the states it may move to; the manual's diagram comes from it."""
     names = {FREE: "free", HELLO: "hello", HANDSHAKE: "handshake", CONNECT: "connect", RELAY: "relay", FLUSH: "flush",
-             LINGER: "linger", CLOSED: "closed"}
+             LINGER: "linger", PREAMBLE: "preamble", CLOSED: "closed"}
     return {name: tuple(names[to] for to in names if MOVES[<int>state] & (1 << <int>to))
             for state, name in names.items()}

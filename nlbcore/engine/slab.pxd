@@ -6,6 +6,7 @@ from nlbcore.engine.linux.socket cimport sockaddr_storage
 from nlbcore.engine.openssl cimport BIO, SSL, SSL_CTX, X509_STORE
 from nlbcore.engine.timers cimport Timer
 from nlbcore.engine.transport cimport Transport
+from nlbcore.proxy_protocol cimport ProxyEnds, ProxyParser
 
 cdef enum:
     NURSERY = 64
@@ -13,6 +14,13 @@ cdef enum:
 cdef enum OnTruncated:
     TRUNCATED_CLOSES
     TRUNCATED_RESETS
+
+cdef enum Announce:         # what a server is told of its client; see announce.pyx
+    ANNOUNCE_NOTHING
+    ANNOUNCE_LINE           # PROXY protocol, version 1
+    ANNOUNCE_ENDS           # version 2 ...
+    ANNOUNCE_TLS            # ... with what TLS knows
+    ANNOUNCE_CERTIFICATE    # ... and the client's certificate
 
 cdef enum State:            # the allowed moves are in session.pyx
     FREE
@@ -22,6 +30,7 @@ cdef enum State:            # the allowed moves are in session.pyx
     RELAY
     FLUSH                   # decided to end: the last bytes go out
     LINGER                  # our FIN is sent; reading until the client's, so that no RST destroys the last bytes
+    PREAMBLE                # accepted from a front balancer, whose PROXY header is awaited; HELLO or CONNECT follows
     CLOSED                  # to be freed when the batch is over
 
 cdef enum Queue:            # the list a session stands in; HANDSHAKE sessions stand in one of the first two
@@ -71,6 +80,11 @@ cdef struct Listener:
     uint8_t reverify        # some CA of this one is trusted no more
     uint8_t keep_live       # on_revoked = "keep"
     uint8_t keep_expired    # on_expired = "keep"
+    uint8_t announce        # Announce
+    uint32_t announce_limit     # bytes
+    const char *node        # names this machine in unique ids
+    const unsigned char *front_list     # peers whose PROXY header is believed; see preamble.pyx
+    uint32_t fronts         # how many there are
     int depth
     Listener *successor     # of the same name in the generation in force; NULL: there is none (any more)
     X509_STORE *store       # borrowed from Engine
@@ -97,6 +111,11 @@ cdef struct Listener:
     BIO *nursery_rbio[NURSERY]
     BIO *nursery_wbio[NURSERY]
 
+# What the header of a front balancer says, and who that is.
+cdef struct Forwarded:
+    sockaddr_storage proxy
+    ProxyEnds ends
+
 cdef struct Session:
     uint32_t slot
     uint32_t generation     # of this slot: an event of an earlier connection is recognised by it
@@ -121,6 +140,9 @@ cdef struct Session:
     # who
     uint64_t id
     sockaddr_storage peer
+    ProxyParser *preamble   # while it waits for its PROXY header
+    Forwarded *forwarded    # who has forwarded it; `peer` is then what they say; NULL: nobody
+    uint8_t local           # a front balancer's own connection
     Identity *identity
     uint8_t proven
     # verdict of the handshake

@@ -104,7 +104,9 @@ def event(record: bytes) -> tuple[float, int, str] | None:
 
 
 def unpack(record: bytes) -> tuple[Head, list[bytes]]:
-    """The head of a record and the texts behind it: cipher, named group, server name, ALPN, detail, certificate."""
+    """The head of a record and the texts behind it: cipher, named group, server name, ALPN, address and port
+    of who has forwarded it, detail, certificate.
+    """
     values = _HEAD.unpack_from(record)
     texts = []
     at = SIZE
@@ -153,7 +155,7 @@ def described(
 def _fields(
     head: Head, texts: list[bytes], identity: dict[str, object], worker: int, names: Names
 ) -> Iterator[tuple[str, object]]:
-    cipher, named_group, server_name, alpn, _, der = texts
+    cipher, named_group, server_name, alpn, proxy, _, der = texts
     yield "worker", worker
     yield "generation", head.generation
     yield "connection", head.id
@@ -161,6 +163,9 @@ def _fields(
     if head.family:
         yield "client_ip", str(ipaddress.ip_address(head.address[: 4 if head.family == 4 else 16]))
         yield "client_port", head.port
+    if proxy:
+        yield "proxy_ip", str(ipaddress.ip_address(proxy[:-2]))
+        yield "proxy_port", int.from_bytes(proxy[-2:], "big")
     yield "server_group", names.groups.get(head.group_row)
     yield "server", names.servers.get(head.server_row) if head.server_row != NO_ROW else None
     yield "tls_protocol_version", VERSIONS.get(head.tls_version)

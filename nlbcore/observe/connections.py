@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 CONNECTION = 3
-STATES = ("free", "hello", "handshake", "connect", "relay", "flush", "linger")
+STATES = ("free", "hello", "handshake", "connect", "relay", "flush", "linger", "preamble")
 """In the order of `State` in engine/slab.pxd."""
 LEAST_DIGITS = 8
 """Of a fingerprint: fewer may be found in anybody's."""
 _PIECE = 1 << 20
 _LARGEST = 1 << 19
-"""More than the head, five texts and the largest certificate that a record holds."""
+"""More than the head, six texts and the largest certificate that a record holds."""
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,12 @@ FAMILIES = (
         "Clients that client_auth.mode = report has let in, by what would have become of them.",
         (*_LISTENER, "verdict"),
     ),
+    Family(
+        "nlb_proxy_protocol_certificates_left_out_total",
+        "counter",
+        "PROXY headers to servers in which the client's certificate had no room.",
+        _LISTENER,
+    ),
     Family("nlb_tls_handshakes_total", "counter", "TLS handshakes completed.", (*_LISTENER, "version", "resumed")),
     Family("nlb_tls_handshake_duration_seconds", "histogram", "Duration of completed TLS handshakes.", _LISTENER),
     Family("nlb_connection_duration_seconds", "histogram", "Duration of connections that have ended.", _LISTENER),
@@ -301,6 +307,7 @@ def _listener(samples: _Samples, listener: dict[str, Any], row: ListenerCounters
     if listener["protocol"] != "TCPSSL":
         return
     samples.observed("nlb_tls_handshake_duration_seconds", (name,), row.handshake_time)
+    samples.add("nlb_proxy_protocol_certificates_left_out_total", (name,), row.certificates_left_out)
     for version, counts in zip(TLS_VERSIONS, row.handshakes, strict=True):
         for resumed, count in zip(("false", "true"), counts, strict=True):
             if count or version in _CURRENT:

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from nlbcore.address import Endpoint
+from nlbcore.proxy_protocol import encode
 from nlbcore.segment import AVAILABLE, INITIAL, READY, UNAVAILABLE, UNHEALTHY
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Check:
         healthy_threshold: successes in a row that end Unhealthy
         unhealthy_threshold: failures in a row that make Unhealthy
         port: that is checked instead of the address's, 0 for the same
+        proxy_protocol: version of the PROXY header that the server expects, 0 for none
     """
 
     row: int
@@ -57,6 +59,12 @@ class Check:
     healthy_threshold: int
     unhealthy_threshold: int
     port: int
+    proxy_protocol: int = 0
+
+    @property
+    def header(self) -> bytes:
+        """What a check says first: that it is nobody's connection but ours."""
+        return encode(2 if self.proxy_protocol == 2 else 1, local=True) if self.proxy_protocol else b""
 
     @property
     def target(self) -> Endpoint:
@@ -77,11 +85,20 @@ def checks(config: Config, server_rows: Mapping[tuple[str, str], int]) -> list[C
             server=server.name,
             address=server.address,
             weight=server.weight,
+            proxy_protocol=0 if group.health_check.port else _proxy_protocol(config, name),
             **dict(group.health_check),
         )
         for name, group in config.server_groups.items()
         for server in group.servers
     ]
+
+
+def _proxy_protocol(config: Config, group: str) -> int:
+    """The version that its servers read, as far as the listeners show it: none if one of them sends none."""
+    sent = {listener.proxy_protocol for listener in config.listeners.values() if listener.server_group == group}
+    if not sent or "off" in sent:
+        return 0
+    return 1 if "v1" in sent else 2
 
 
 def to_json(checks: Iterable[Check]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from nlbcore.engine.hooks import ListenerPlan
 from nlbcore.engine.revoked import Table
 from nlbcore.pool.schedulers import Group, route_address
+from nlbcore.process.proxy_protocol import proxy_protocol
 from nlbcore.process.snapshot import Snapshot
 from nlbcore.tls.context import (
     Front,
@@ -244,6 +245,7 @@ class Preparation:
             lost_trust=trust.lost(self._before.get(name)),
             keep_live=listener.client_auth.on_revoked == "keep",
             keep_expired=listener.client_auth.on_expired == "keep",
+            **proxy_protocol(listener, snapshot.config.node.name),
             names={},
             more_names=len(contexts.by_name),
             keep=(group, wanted, *contexts.made),

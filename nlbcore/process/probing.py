@@ -10,6 +10,7 @@ New orders leave a server whose check is the same alone: its task, its place and
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - a process of its own, with nothing but checks to wait for
+import contextlib
 import errno
 import os
 import resource
@@ -54,8 +55,9 @@ class NotMadeError(Exception):
     """The check could not be made, for reasons that are not the server's."""
 
 
-async def tcp(target: Endpoint, limit: float) -> Failure | None:
-    """Connect within `limit` seconds, then reset, as NLB does: the server sees a connection and its reset.
+async def tcp(target: Endpoint, limit: float, header: bytes = b"") -> Failure | None:
+    """Connect within `limit` seconds, then reset, as NLB does: the server sees a connection and its reset. One that expects
+    a PROXY header gets it, and an ordinary end: a reset could destroy it on its way, and would be an error in its log.
 
     Raises:
         NotMadeError: this machine lacks something
@@ -63,7 +65,8 @@ async def tcp(target: Endpoint, limit: float) -> Failure | None:
     try:
         address = target.sockaddr()
         with socket.socket(target.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            if not header:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             try:
                 async with asyncio.timeout(limit):
                     await _connect(sock, address)
@@ -72,6 +75,9 @@ async def tcp(target: Endpoint, limit: float) -> Failure | None:
                     return Failure("CONNECT_TIMEOUT", "connection timed out")
             if _met_itself(sock):
                 return Failure("CONNECT_FAILED", "connection refused")
+            if header:
+                with contextlib.suppress(OSError):  # it has accepted the connection, whatever it does with it
+                    sock.send(header)
     except OSError as error:
         words = os.strerror(error.errno).lower() if error.errno else str(error)
         if error.errno in _LOCAL:
@@ -272,7 +278,7 @@ class Prober:
         check = server.check
         async with self.places:
             try:
-                failure = await _TYPES[check.type](check.target, check.connect_timeout)
+                failure = await _TYPES[check.type](check.target, check.connect_timeout, check.header)
             except NotMadeError as error:
                 self._tell_not_made(str(error))
                 return

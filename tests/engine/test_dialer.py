@@ -102,6 +102,22 @@ def test_a_group_without_servers(start: Callable[..., Running]) -> None:
     assert client.recv(1) == b""
 
 
+def test_each_one_that_is_tried_gets_a_header_and_its_bytes_are_not_counted(
+    start: Callable[..., Running], refusing: tuple[str, int], serving: socket.socket
+) -> None:
+    running = start(refusing, serving.getsockname(), announce="v1")
+    client = running.connect()
+    client.sendall(b"x")
+    running.turn(lambda: BLOCK.servers[1].live)
+    header = "PROXY TCP4 {0[0]} {1[0]} {0[1]} {1[1]}\r\nx".format(client.getsockname(), running.address).encode()
+    with serving.accept()[0] as accepted:
+        assert running.received(accepted, len(header)) == header
+        client.close()
+        assert running.received(accepted, 1) == b""
+    (ended,) = running.ended()
+    assert (running.word(ended), ended.received, ended.sent) == ("client_close", 1, 0)
+
+
 def test_eight_servers_are_tried_at_most(start: Callable[..., Running], refusing: tuple[str, int]) -> None:
     before = sum(BLOCK.servers[row].connect_failed for row in range(20))
     running = start(*[refusing] * 20)

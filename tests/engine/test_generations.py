@@ -12,7 +12,7 @@ from nlbcore.engine import session
 from nlbcore.pool.schedulers import Group
 from tests.engine.running import BLOCK, Running
 
-STATES = ("free", "hello", "handshake", "connect", "relay", "flush", "linger", "closed")
+STATES = ("free", "hello", "handshake", "connect", "relay", "flush", "linger", "preamble", "closed")
 CONNECTION = 3
 
 

@@ -17,7 +17,8 @@ def reached_from(start: str) -> set[str]:
 
 def test_the_table() -> None:
     assert moves() == {
-        "free": ("hello", "connect", "closed"),
+        "free": ("hello", "connect", "preamble", "closed"),
+        "preamble": ("hello", "connect", "closed"),
         "hello": ("handshake", "closed"),
         "handshake": ("connect", "flush", "closed"),
         "connect": ("relay", "flush", "closed"),
@@ -42,5 +43,5 @@ def test_no_state_comes_back() -> None:
 
 def test_bytes_reach_a_server_only_behind_a_handshake_or_without_tls() -> None:
     before = {state for state, following in moves().items() if "connect" in following}
-    assert before == {"free", "handshake"}
+    assert before == {"free", "preamble", "handshake"}
     assert [state for state, following in moves().items() if "relay" in following] == ["connect"]

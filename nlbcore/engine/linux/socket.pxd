@@ -35,6 +35,7 @@ cdef extern from "<sys/socket.h>" nogil:
     int socket(int domain, int type, int protocol)
     int connect(int fd, const sockaddr *address, socklen_t size)
     int shutdown(int fd, int how)
+    int getsockname(int fd, sockaddr *address, socklen_t *size)
     int getsockopt(int fd, int level, int option, void *value, socklen_t *size)
     int setsockopt(int fd, int level, int option, const void *value, socklen_t size)
     ssize_t recv(int fd, void *into, size_t size, int flags)

@@ -120,6 +120,44 @@ def test_findings(tmp_path: Path, text: str, expected: list[str]) -> None:
     assert checked(tmp_path, text) == expected
 
 
+PROXY_PROTOCOL = [
+    (
+        LISTENER.replace(PAIR, 'protocol = "TCP"\nproxy_protocol = "v2"\nproxy_protocol_tls = "tls"') + GROUP,
+        ['6:22: error: listeners.web.proxy_protocol_tls: has no meaning with protocol = "TCP"'],
+    ),
+    (
+        LISTENER + 'proxy_protocol = "v1"\nproxy_protocol_tls = "full"\n' + GROUP,
+        ['6:22: error: listeners.web.proxy_protocol_tls: needs version 2 of the header (proxy_protocol = "v2")'],
+    ),
+    (
+        LISTENER + 'proxy_protocol = "v2"\nproxy_protocol_max_header = 2048\n' + GROUP,
+        ['6:29: warning: listeners.web.proxy_protocol_max_header: has no effect while proxy_protocol_tls = "off"'],
+    ),
+    (
+        LISTENER + 'proxy_protocol = "v2"\n' + LISTENER.replace("web", "bare").replace(":443", ":444") + GROUP,
+        [
+            (
+                "10:16: warning: server_groups.app: some of its listeners send a PROXY header and some do not; "
+                "a server expects one or it does not"
+            )
+        ],
+    ),
+    (
+        LISTENER.replace(PAIR, 'protocol = "TCP"\nhandshake_timeout = 5') + GROUP,
+        ['5:21: error: listeners.web.handshake_timeout: has no meaning with protocol = "TCP"'],
+    ),
+    (
+        LISTENER.replace(PAIR, 'protocol = "TCP"\nhandshake_timeout = 5\naccept_proxy_protocol_from = "unix"') + GROUP,
+        [],
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), PROXY_PROTOCOL, ids=range(len(PROXY_PROTOCOL)))
+def test_proxy_protocol(tmp_path: Path, text: str, expected: list[str]) -> None:
+    assert checked(tmp_path, text) == expected
+
+
 def binds(folder: Path, first: str, second: str) -> list[str]:
     other = LISTENER.replace("listeners.web", "listeners.two").replace('"127.0.0.1:443"', second)
     return checked(folder, LISTENER.replace('"127.0.0.1:443"', first) + other + GROUP)

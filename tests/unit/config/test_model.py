@@ -273,12 +273,31 @@ def test_revocation_lists() -> None:
         Listener.model_validate({**LISTENER, "client_auth": {"crl_scope": "root"}})
 
 
+def test_proxy_protocol() -> None:
+    assert listener().accept_proxy_protocol_from == ()
+    found = listener(accept_proxy_protocol_from=["10.0.0.0/8", "2001:db8::1", "unix"])
+    assert [str(peer) for peer in found.accept_proxy_protocol_from] == ["10.0.0.0/8", "2001:db8::1/128", "unix"]
+    assert found.model_dump(mode="json")["accept_proxy_protocol_from"] == ["10.0.0.0/8", "2001:db8::1/128", "unix"]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("10.0.0.1/8", 'write "10.0.0.0/8", or "10.0.0.1" for it alone'),
+        ("front.example.com", "is no network"),
+        ("10.0.0.0/33", "is no network"),
+        ("unix:/run/front.sock", "is no network"),
+        ("", "is no network"),
+    ],
+)
+def test_no_network(value: str, words: str) -> None:
+    error = problem(Listener, **LISTENER, accept_proxy_protocol_from=[value])
+    assert words in error["msg"]
+
+
 NOT_BUILT = [
     ((), "security_policies"),
     (("node",), "user"),
-    (("listeners", "web"), "proxy_protocol"),
-    (("listeners", "web"), "proxy_protocol_tls"),
-    (("listeners", "web"), "accept_proxy_protocol_from"),
     (("listeners", "web"), "max_connection_age"),
     (("listeners", "web", "client_auth"), "allow"),
     (("listeners", "web", "client_auth"), "deny"),

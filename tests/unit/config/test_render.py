@@ -46,7 +46,8 @@ def test_the_sample_shows_every_option_with_its_default(tmp_path: Path) -> None:
     given = {"name", "alpn_policy", "control_socket", "admin", "pid_file"}
     listener, default = config.listeners["web"], plain.listeners["web"]
     auth = listener.client_auth.model_copy(update={"crl": ()})
-    assert listener.model_copy(update={"alpn_policy": None, "client_auth": auth}) == default
+    shown = {"alpn_policy": None, "client_auth": auth, "accept_proxy_protocol_from": ()}
+    assert listener.model_copy(update=shown) == default
     assert config.log == plain.log
     assert config.server_groups["app"].health_check == plain.server_groups["app"].health_check
     assert "\n[node]\n" in everything

@@ -28,12 +28,12 @@ HEAD = re.findall(
 )
 OLD = {"termination": int(Termination.EXPIRED), "verify_error": 10}
 UNKNOWN = {"termination": int(Termination.UNKNOWN_CA), "verify_error": 20}
-TEXTS = ("cipher", "group", "name", "alpn", "detail", "der")
+TEXTS = ("cipher", "group", "name", "alpn", "proxy", "detail", "der")
 NAMES = Names("n1", {0: "web", 3: "api"}, {1: "app"}, {0: "a", 7: "b"})
 # In the order of the contract.
 CONTRACT = re.findall(
     r"\w+",
-    "time node worker generation connection listener client_ip client_port server_group server tls_protocol_version "
+    "time node worker generation connection listener client_ip client_port proxy_ip proxy_port server_group server tls_protocol_version "
     "tls_cipher_suite tls_named_group tls_resumed domain_name alpn client_cert_subject client_cert_issuer "
     "client_cert_serial client_cert_sha256 client_cert_not_after client_cert_sans client_cert_proven verify_result "
     "received_bytes sent_bytes tls_handshake_time_ms connect_time_ms connection_time_ms termination termination_detail",
@@ -94,6 +94,7 @@ def test_a_full_line(pki: Pki) -> None:
         group=b"X25519MLKEM768",
         name=b"www.example.com",
         alpn=b"h2",
+        proxy=bytes([198, 51, 100, 9]) + (8443).to_bytes(2, "big"),
         detail=b"half_close_timeout",
         der=pki.client.der,
     )
@@ -107,6 +108,8 @@ def test_a_full_line(pki: Pki) -> None:
         "listener": "api",
         "client_ip": "192.0.2.7",
         "client_port": 65535,
+        "proxy_ip": "198.51.100.9",
+        "proxy_port": 8443,
         "server_group": "app",
         "server": "b",
         "tls_protocol_version": "TLSv1.3",
@@ -140,6 +143,11 @@ def test_absent_values_are_left_out() -> None:
 def test_rows_without_a_name() -> None:
     line = parsed(listener_row=200, group_row=access_log.NO_ROW, server_row=99)
     assert not {"listener", "server_group", "server"} & set(line)
+
+
+def test_a_proxy_with_ipv6() -> None:
+    line = parsed(proxy=bytes(15) + b"\1" + b"\0\1")
+    assert (line["proxy_ip"], line["proxy_port"]) == ("::1", 1)
 
 
 def test_ipv6() -> None:

@@ -92,9 +92,9 @@ def test_a_connection_in_the_words_of_the_log(pki: Pki) -> None:
 
 
 def test_every_state() -> None:
-    with Answer(b"".join(live(number, termination=number) for number in (1, 2, 3, 4, 5, 6, 200))) as answer:
+    with Answer(b"".join(live(number, termination=number) for number in (1, 2, 3, 4, 5, 6, 7, 200))) as answer:
         told = [one["state"] for one in answer.read()]
-    assert told == ["hello", "handshake", "connect", "relay", "flush", "linger", "unknown (200)"]
+    assert told == ["hello", "handshake", "connect", "relay", "flush", "linger", "preamble", "unknown (200)"]
 
 
 def test_workers_one_after_the_other_and_as_often_as_one_likes() -> None:

@@ -138,6 +138,35 @@ def test_resumed_counts_begin_anew() -> None:
     assert states(Judge.resume(CHECK, AVAILABLE, ""), [FAILED, FAILED]) == [AVAILABLE, UNHEALTHY]
 
 
+@pytest.mark.parametrize(
+    ("listeners", "port", "header"),
+    [
+        ((), 0, b""),
+        (("off",), 0, b""),
+        (("v1",), 0, b"PROXY UNKNOWN\r\n"),
+        (("v2", "v2"), 0, b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"),
+        (("v2", "v1"), 0, b"PROXY UNKNOWN\r\n"),
+        (("v2", "off"), 0, b""),
+        (("v2",), 81, b""),
+    ],
+)
+def test_the_header_that_servers_expect(listeners: tuple[str, ...], port: int, header: bytes) -> None:
+    """What all listeners of the group send; another port is another service."""
+    config = Config.model_validate(
+        {
+            "listeners": {
+                f"l{number}": {"bind": f"127.0.0.1:{number}", "server_group": "app", "proxy_protocol": version}
+                for number, version in enumerate(listeners, 1)
+            }
+            | {"other": {"bind": "127.0.0.1:99", "server_group": "elsewhere"}},
+            "server_groups": {"app": {"servers": [{"address": "10.0.0.1:80"}], "health_check": {"port": port}}},
+        }
+    )
+    (check,) = checks(config, {("app", "10.0.0.1:80"): 0})
+    assert check.header == header
+    assert from_json(to_json([check])) == [check]
+
+
 def test_checks_of_a_configuration() -> None:
     health: dict[str, Any] = {"interval": "2s", "connect_timeout": "3s", "healthy_threshold": 4, "port": 81}
     config = Config.model_validate(

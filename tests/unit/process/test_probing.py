@@ -18,6 +18,8 @@ from nlbcore.process import probing
 from nlbcore.process.probing import Failure, NotMadeError, Prober
 from nlbcore.segment import AVAILABLE, DRAIN, INITIAL, MAINT, READY, REASONS, UNAVAILABLE, UNHEALTHY, Segment
 from tests.support.backends import Backend, Hanging, Refusing
+from tests.support.proxied import header_v2, proxied_backend
+from tests.unit.pool.test_health import CHECK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +48,18 @@ def test_the_server_sees_a_reset_and_no_time_wait_is_left() -> None:
         with open("/proc/net/tcp") as table:
             states = [line.split()[3] for line in table if f":{server.port:04X} " in line]
         assert "06" not in states, "TIME_WAIT"
+
+
+def test_a_server_that_expects_a_header_sees_it_and_an_ordinary_end() -> None:
+    server, headers = proxied_backend()
+    with server:
+        for number, version in ((1, 1), (2, 2)):
+            check = replace(CHECK, address=Endpoint.parse(server.address), proxy_protocol=version)
+            assert asyncio.run(probing.tcp(check.target, check.connect_timeout, check.header)) is None
+            assert not headers.wait(number).proxied or version == 1
+            server.wait_finished()
+            assert server.last.end == "eof"
+    assert headers.raw == [b"PROXY UNKNOWN\r\n", header_v2(command=0x20, family=0)]
 
 
 def test_a_server_that_refuses(tmp_path: Path) -> None:
