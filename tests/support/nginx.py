@@ -27,7 +27,7 @@ http {{
   uwsgi_temp_path {folder}/uwsgi;
   scgi_temp_path {folder}/scgi;
   server {{
-    listen 127.0.0.1:{port};
+    listen 127.0.0.1:{port}{listen};
     location / {{ default_type text/plain; return 200 "{body}\\n"; }}
   }}
 }}
@@ -35,9 +35,9 @@ http {{
 
 
 class Nginx:
-    """One nginx that answers every request with `body`; `requests()` counts them."""
+    """One nginx that answers every request with `body`; `requests()` counts them. `listen`: more words for its socket."""
 
-    def __init__(self, folder: Path, body: str) -> None:
+    def __init__(self, folder: Path, body: str, *, listen: str = "") -> None:
         program = need("nginx")
         folder.mkdir(parents=True)
         self.folder = folder
@@ -45,7 +45,9 @@ class Nginx:
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         configuration = folder / "nginx.conf"
-        configuration.write_text(CONFIGURATION.format(folder=folder, port=self.port, body=body))
+        configuration.write_text(
+            CONFIGURATION.format(folder=folder, port=self.port, body=body, listen=f" {listen}" if listen else "")
+        )
         self._output = (folder / "output").open("wb")
         self._process = subprocess.Popen(
             [program, "-p", str(folder), "-c", str(configuration), "-e", str(folder / "error.log")],
