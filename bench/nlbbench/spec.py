@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 # ---------------------------------------------------------------- what to run
 
 
@@ -151,11 +149,15 @@ class Load:
     """What happens in the middle."""
 
     def to_json(self) -> str:
+        from pydantic import TypeAdapter  # not at the top: a process of the generator does without
+
         return TypeAdapter(Load).dump_json(self, indent=1).decode()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Load:
         """Raises pydantic.ValidationError (a ValueError), which names the field."""
+        from pydantic import TypeAdapter
+
         return TypeAdapter(Load).validate_json(text)
 
 
@@ -211,7 +213,9 @@ class Interval:
     """An entry of the series."""
 
     at: float
-    """Where it begins: seconds after the start of the measurement. All have `Load.interval`, the last may be shorter."""
+    """Where it begins: seconds after the start of the measurement."""
+    seconds: float
+    """How long it is: about `Load.interval`, the last one may be shorter."""
     done: int
     """Exchanges that ended well in it."""
     failed: int
@@ -344,11 +348,15 @@ class Outcome:
         return sum(one.failures for one in self.populations)
 
     def to_json(self) -> str:
+        from pydantic import TypeAdapter  # not at the top: a process of the generator does without
+
         return TypeAdapter(Outcome).dump_json(self, indent=1).decode()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Outcome:
         """Raises pydantic.ValidationError (a ValueError), which names the field."""
+        from pydantic import TypeAdapter
+
         return TypeAdapter(Outcome).validate_json(text)
 
 

@@ -72,6 +72,7 @@ class MainGroup(LazyGroup):
         "ca": "nlbcli.ca",
         "cert": "nlbcli.cert",
         "demo": "nlbcli.demo",
+        "bench": "nlbcli.bench",
     }
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

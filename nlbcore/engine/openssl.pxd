@@ -178,6 +178,7 @@ cdef struct OpenSSL:
 cdef OpenSSL ossl
 cdef const EVP_MD *sha256
 
+cdef void *_function(str name, str declared) except NULL
 cdef int reason_of(unsigned long error) noexcept nogil
 cdef int word_of_verify(long result) noexcept nogil
 cdef int word_of_error(unsigned long error) noexcept nogil

@@ -50,7 +50,7 @@ def outcome() -> Outcome:
         latency="",
         service="",
         handshake="",
-        series=(Interval(0.0, 8, 2, 1024, 1280, 0.001, 0.002, 0.003),),
+        series=(Interval(0.0, 1.0, 8, 2, 1024, 1280, 0.001, 0.002, 0.003),),
     )
     generator = Generator(cpu=0.5, busiest=0.25, waiting=0.1, late=0.0001, limited=False, why="")
     marks = (MarkOutcome(LOAD.marks[0], 1.51, 0.1, ""),)

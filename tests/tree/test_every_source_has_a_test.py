@@ -11,6 +11,7 @@ from tests.tree import ROOT, sources
 # Source: why it has no test file of its own.
 EXCEPTIONS = {
     "nlbcore/engine/_testing.pyx": "the tests' own door into compiled code, used by tests/engine",
+    "bench/nlbbench/client_ssl.pyx": "a table of functions, all of which tests/bench/test_generator.py calls",
     "nlbcore/engine/hooks.py": "a protocol class and its explanation, nothing that runs",
     **dict.fromkeys(
         (
