@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.support.programs import need
+from tests.tree import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,8 +64,8 @@ def visit(browser: Browser) -> Iterator[Visits]:
 
 
 @pytest.fixture
-def artifacts(tmp_path: Path) -> Path:
-    """Where pictures are put for people to look at."""
-    folder = Path(os.environ.get("NLB_ARTIFACTS") or tmp_path)
+def artifacts() -> Path:
+    """Where pictures are put for people to look at; they stay there until the next run."""
+    folder = Path(os.environ.get("NLB_ARTIFACTS") or ROOT / "build/artifacts")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
