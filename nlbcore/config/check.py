@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from nlbcore.config.finding import Finding, KeyPath, did_you_mean, in_order
 from nlbcore.config.model import Listener
 from nlbcore.config.option import options_of
+from nlbcore.config.values import POLICIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +26,7 @@ def check(loaded: Loaded) -> tuple[Finding, ...]:
     config = loaded.partial
     if config is None:
         return ()
-    parts = (_references, _binds, _admin, _listeners, _groups)
+    parts = (_references, _policies, _binds, _admin, _listeners, _groups)
     return in_order(loaded.real(finding for part in parts for finding in part(loaded, config)))
 
 
@@ -50,6 +51,24 @@ def _references(loaded: Loaded, config: Config) -> Iterator[Finding]:
                 yield loaded.finding(("server_groups", group), "warning", "no listener uses this server group")
     if not listeners and loaded.whole(("listeners",)):
         yield Finding(str(loaded.path), 0, 0, "error", "", "there is no listener", "`nlb config init` writes a sample")
+
+
+def _policies(loaded: Loaded, config: Config) -> Iterator[Finding]:
+    """Like server groups: by their names in the file. The built-in ones cannot be replaced."""
+    written = _tables(loaded, "security_policies")
+    listeners = {name: table for name, table in _tables(loaded, "listeners").items() if isinstance(table, dict)}
+    used = {name: table.get("security_policy") for name, table in listeners.items()}
+    for name, policy in used.items():
+        if isinstance(policy, str) and policy not in written and policy not in POLICIES:
+            hint = did_you_mean(policy, (*written, *POLICIES))
+            text = f"there is no [security_policies.{policy}], and none is built in by that name"
+            yield loaded.finding(("listeners", name, "security_policy"), "error", text, hint)
+    for name in config.security_policies:
+        path: KeyPath = ("security_policies", name)
+        if name in POLICIES:
+            yield loaded.finding(path, "error", f"{name} is built in: another name is needed")
+        elif name not in used.values() and set(used.values()) <= {None, *written, *POLICIES}:
+            yield loaded.finding(path, "warning", "no listener uses this security policy")
 
 
 def _tables(loaded: Loaded, name: str) -> dict[str, Any]:

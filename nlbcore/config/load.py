@@ -196,8 +196,10 @@ def _mend(rest: dict[str, Any], path: KeyPath, kind: str, unique: str) -> None:
 
 
 def _stand_in(path: KeyPath, unique: str) -> object:
-    """A value that the model takes and that clashes with no other: an empty table, a socket or a path."""
+    """A value that the model takes and that clashes with no other: an empty table, a word, a socket or a path."""
     option, _ = look_up(Config, path)
     if option is None or option.children is not None:
         return {}
+    if option.choices:
+        return option.choices[0]
     return f"unix:{unique}" if option.key in {"bind", "address"} else unique

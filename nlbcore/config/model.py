@@ -32,6 +32,7 @@ from nlbcore.config.values import (
     Protocol,
     ServerAddress,
     TableName,
+    TlsVersion,
     Workers,
     any_number,
     as_tuple,
@@ -278,8 +279,10 @@ class Listener(Table):
     )
     security_policy: PolicyName = option(
         "tls_cipher_policy_1_2_strict_with_1_3",
-        "TLS versions and cipher suites, by name. TLS_AES_128_CCM_8_SHA256 stands in the last one and is never agreed on: "
-        "OpenSSL's security level forbids its short tag.",
+        "TLS versions and cipher suites, by name: tls_cipher_policy_1_0, tls_cipher_policy_1_1, tls_cipher_policy_1_2, "
+        "tls_cipher_policy_1_2_strict, tls_cipher_policy_1_2_strict_with_1_3, or a table under `[security_policies]`. "
+        "TLS_AES_128_CCM_8_SHA256 stands in the last of the five and is never agreed on: OpenSSL's security level forbids "
+        "its short tag.",
         tls_only=True,
     )
     alpn_policy: AlpnPolicy | None = option(
@@ -413,12 +416,46 @@ class ServerGroup(Table):
     health_check: HealthCheck = option({}, "Active health checks of the servers.")
 
 
+class SecurityPolicy(Table):
+    """`[security_policies.NAME]`"""
+
+    tls_versions: Annotated[
+        tuple[TlsVersion, ...],
+        BeforeValidator(one_or_more),
+        Kind("a list of TLS versions", '["TLSv1.2", "TLSv1.3"]'),
+    ] = option(
+        ["TLSv1.2", "TLSv1.3"],
+        "The TLS versions that are spoken: TLSv1.0, TLSv1.1, TLSv1.2, TLSv1.3, without a gap. With TLSv1.0 or TLSv1.1 "
+        "OpenSSL's security level is lifted, as those need it.",
+    )
+    ciphers: Annotated[
+        tuple[str, ...],
+        BeforeValidator(one_or_more),
+        one_or_list(TEXT_SCHEMA),
+        Kind("a list of cipher suites", '["ECDHE-ECDSA-AES128-GCM-SHA256", "TLS_AES_128_GCM_SHA256"]'),
+    ] = option(
+        REQUIRED,
+        "The cipher suites by OpenSSL's names, in order of preference; at least one for each version.",
+    )
+    groups: Annotated[
+        tuple[str, ...],
+        BeforeValidator(one_or_more),
+        one_or_list(TEXT_SCHEMA),
+        Kind("a list of groups", '["X25519MLKEM768", "X25519", "P-256"]'),
+    ] = option(
+        ["X25519MLKEM768", "X25519", "P-256", "P-384"],
+        "Key agreement, in order of preference. X25519MLKEM768 is hybrid: safe if either of its halves is, also against a "
+        "quantum computer.",
+    )
+
+
 class Config(Table):
     """The whole file."""
-
-    not_built: ClassVar[frozenset[str]] = frozenset({"security_policies"})
 
     node: Node = option({}, "The process as a whole.")
     log: Log = option({}, "The event log and the access log.")
     listeners: dict[TableName, Listener] = option({}, "Where clients connect.")
     server_groups: dict[TableName, ServerGroup] = option({}, "Where their bytes go.")
+    security_policies: dict[TableName, SecurityPolicy] = option(
+        {}, "TLS versions, cipher suites and groups, for `security_policy`."
+    )

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _WIDTH = 100
-_SAMPLE_NAMES = {"listeners": "web", "server_groups": "app"}
+_SAMPLE_NAMES = {"listeners": "web", "server_groups": "app", "security_policies": "modern"}
+_SAMPLE_ONLY = {"security_policies"}
+"""Tables that the sample comments out as a whole."""
 _SAMPLE_VALUES = {
     "listeners.NAME.server_group": '"app"',
     "listeners.NAME.client_auth.mode": '"required"',
@@ -71,7 +73,8 @@ def sample() -> str:
     for item in options_of(Config):
         if item.children is not None:
             name = f".{_SAMPLE_NAMES[item.key]}" if item.kind is NAMED_TABLES else ""
-            lines += _sample_table(item.children, child_header(item), f"{item.key}{name}", item)
+            table = _sample_table(item.children, child_header(item), f"{item.key}{name}", item)
+            lines += (f"#{line}" if item.key in _SAMPLE_ONLY and line[:1] not in ("", "#") else line for line in table)
     return "\n".join(lines) + "\n"
 
 

@@ -264,11 +264,15 @@ Workers = Annotated[
 Label = Annotated[str, BeforeValidator(_label)]
 TableName = Annotated[str, BeforeValidator(_table_name)]
 Protocol = Literal["TCPSSL", "TCP"]
-PolicyName = Literal[
+POLICIES = (
     "tls_cipher_policy_1_0",
     "tls_cipher_policy_1_1",
     "tls_cipher_policy_1_2",
     "tls_cipher_policy_1_2_strict",
     "tls_cipher_policy_1_2_strict_with_1_3",
-]
+)
+"""The built-in security policies."""
+
+PolicyName = Annotated[str, Kind("the name of a security policy", f'"{POLICIES[-1]}"')]
+TlsVersion = Literal["TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3"]
 AlpnPolicy = Literal["HTTP1Only", "HTTP2Only", "HTTP2Optional", "HTTP2Preferred"]

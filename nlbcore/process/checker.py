@@ -31,6 +31,7 @@ from nlbcore.errors import EXIT_FAILED, StartError
 from nlbcore.process.attendant import SIGNALS
 from nlbcore.process.snapshot import Limits, NoRowError, Rows, Snapshot
 from nlbcore.segment import GROUPS, LISTENERS, SERVERS
+from nlbcore.tls import custom_policy
 from nlbcore.tls.material import Material, load_material
 from nlbcore.tls.policy import POLICIES, missing_suites, missing_versions
 
@@ -92,6 +93,8 @@ def rehearse(path: Path, limits: Limits = ROOM, living: Sequence[Rows] = ()) -> 
         findings += loaded.real(remarks)
         for part in (_policies, _descriptors, _folders):
             findings += loaded.real(part(loaded, loaded.partial))
+        if material is not None:
+            findings += loaded.real(_served(loaded, loaded.partial, material))
     if loaded.config is not None:
         try:
             rows = Rows.number(loaded.config, limits, living)
@@ -261,9 +264,14 @@ def _become_checker(
 
 
 def _policies(loaded: Loaded, config: Config) -> Iterator[Finding]:
-    """What the OpenSSL in use lacks of a policy: the listener serves the rest."""
+    """What is wrong with the operator's policies; what the OpenSSL in use lacks of a built-in one, which serves the rest."""
+    for name, table in config.security_policies.items():
+        for where, severity, text, hint in custom_policy.remarks(name, table):
+            several = len(getattr(table, str(where[0]))) > 1
+            path: KeyPath = ("security_policies", name, *(where if several else where[:1]))
+            yield loaded.finding(path, severity, text, hint)
     for name, listener in config.listeners.items():
-        if listener.protocol != "TCPSSL":
+        if listener.protocol != "TCPSSL" or listener.security_policy not in POLICIES:
             continue
         policy = POLICIES[listener.security_policy]
         for what, missing in (("cipher suite", missing_suites(policy)), ("version", missing_versions(policy))):
@@ -273,6 +281,16 @@ def _policies(loaded: Loaded, config: Config) -> Iterator[Finding]:
                     "warning",
                     f"the OpenSSL in use lacks {_several(len(missing), what)} of {policy.name}: {', '.join(missing)}",
                 )
+
+
+def _served(loaded: Loaded, config: Config, material: Material) -> Iterator[Finding]:
+    """Policies and certificates that do not go together."""
+    for name, listener in config.listeners.items():
+        policy = custom_policy.policy_named(listener.security_policy, config.security_policies)
+        kinds = [one.key_type for one in material.listeners[name].certificates]
+        remark = custom_policy.certificate_remark(policy, kinds)
+        if remark is not None:
+            yield loaded.finding(("listeners", name, "security_policy"), remark[0], f"{policy.name}: {remark[1]}")
 
 
 def _several(count: int, what: str) -> str:

@@ -144,7 +144,7 @@ class Preparation:
             trust = Trust.of(listener.client_auth, material)
             contexts = Contexts([], None, {})
             if listener.protocol == "TCPSSL":
-                wanted = settings(name, listener, material)
+                wanted = settings(name, listener, material, snapshot.config.security_policies)
                 yield
                 apply(blank(), wanted)
                 yield

@@ -27,12 +27,13 @@ from cryptography.hazmat.primitives.serialization import load_der_private_key
 from OpenSSL import SSL, crypto
 
 from nlbcore.engine import callbacks
-from nlbcore.tls.policy import POLICIES, VERSIONS, Policy
+from nlbcore.tls.custom_policy import policy_named
+from nlbcore.tls.policy import VERSIONS, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping
 
-    from nlbcore.config.model import Listener
+    from nlbcore.config.model import Listener, SecurityPolicy
     from nlbcore.tls.material import ListenerMaterial, ServerCertificate
 
 _lib, _ffi = _openssl.lib, _openssl.ffi
@@ -104,11 +105,21 @@ class Settings:
     ticket_lifetime: int
 
 
-def settings(name: str, listener: Listener, material: ListenerMaterial) -> Settings:
+def settings(
+    name: str, listener: Listener, material: ListenerMaterial, policies: Mapping[str, SecurityPolicy] | None = None
+) -> Settings:
     """The settings of the listener `name`.
 
-    The session id context does not depend on what is judged again on every resumption (the leaf's dates and key).
+    The session id context does not depend on what is judged again on every resumption (the leaf's dates and key, the
+    revocation lists). It does on the suites: TLS 1.2 would resume a session with one that is not offered any more.
+
+    Args:
+        name: the listener's
+        listener: its table
+        material: its certificates and CAs
+        policies: `[security_policies]`
     """
+    policy = policy_named(listener.security_policy, policies or {})
     auth = listener.client_auth
     verify = auth.mode != "off"
     authorities = tuple(x509.load_der_x509_certificate(der) for der in material.ca)
@@ -119,8 +130,9 @@ def settings(name: str, listener: Listener, material: ListenerMaterial) -> Setti
     digest = hashlib.sha256(f"{name}\0{auth.mode}\0{auth.depth}\0{auth.strict}\0{listener.session_tickets}\0".encode())
     for der in sorted(material.ca):
         digest.update(hashlib.sha256(der).digest())
+    digest.update(f"{policy.cipher_list}\0{policy.ciphersuites}".encode())
     return Settings(
-        policy=POLICIES[listener.security_policy],
+        policy=policy,
         verify=verify,
         required=auth.mode == "required",
         depth=auth.depth,
@@ -165,7 +177,7 @@ def apply(front: SSL.Context, wanted: Settings) -> None:
     versions = (wanted.policy.min_version, wanted.policy.max_version)
     _check(_lib.SSL_CTX_set_min_proto_version(context, VERSIONS[versions[0]]))
     _check(_lib.SSL_CTX_set_max_proto_version(context, VERSIONS[versions[1]]))
-    _check(_lib.SSL_CTX_set1_curves_list(context, wanted.policy.groups.encode()))
+    _check(_lib.SSL_CTX_set1_curves_list(context, wanted.policy.group_list.encode()))
     _lib.SSL_CTX_set_options(context, SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
     _lib.SSL_CTX_set_session_cache_mode(context, _SESSION_CACHE_OFF)  # tickets only: nothing to grow in a worker
     _lib.SSL_CTX_set_timeout(context, wanted.ticket_lifetime)

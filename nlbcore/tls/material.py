@@ -25,8 +25,8 @@ from OpenSSL import SSL
 
 from nlbcore.config.finding import Finding, KeyPath, Severity, in_order, key_text
 from nlbcore.tls import pem
+from nlbcore.tls.custom_policy import policy_named
 from nlbcore.tls.pem import BadFile
-from nlbcore.tls.policy import POLICIES
 from nlbcore.tls.revocation import InForce, Revocations, Source, compile_lists
 from nlbcore.tls.x509rules import authority_remarks, chain_remarks, dns_names, key_type, server_remarks
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
     from nlbcore.config.model import CertificatePair, ClientAuth, Config, Listener
+    from nlbcore.tls.policy import Policy
 
     Locate = Callable[[KeyPath], tuple[int, int]]
 
@@ -112,7 +113,11 @@ def load_material(config: Config, locate: Locate, file: str) -> tuple[Material |
     """
     reader = _Reader(locate, file)
     listeners = {
-        name: reader.listener(listener, ("listeners", name)) if listener.protocol == "TCPSSL" else ListenerMaterial()
+        name: reader.listener(
+            listener, ("listeners", name), policy_named(listener.security_policy, config.security_policies)
+        )
+        if listener.protocol == "TCPSSL"
+        else ListenerMaterial()
         for name, listener in config.listeners.items()
     }
     findings = in_order(reader.findings)
@@ -131,10 +136,10 @@ class _Reader:
         self._now = datetime.datetime.now(datetime.UTC)
         self.findings: list[Finding] = []
 
-    def listener(self, listener: Listener, path: KeyPath) -> ListenerMaterial:
+    def listener(self, listener: Listener, path: KeyPath, policy: Policy) -> ListenerMaterial:
         certificates: list[ServerCertificate] = []
         for index, pair in enumerate(listener.certificates):
-            made = self._server_certificate(pair, (*path, "certificates", index), listener.security_policy)
+            made = self._server_certificate(pair, (*path, "certificates", index), policy)
             if made is not None:
                 self._overlap(made, certificates, (*path, "certificates", index, "certificate"))
                 certificates.append(made)
@@ -175,7 +180,7 @@ class _Reader:
             raise BadFile(str(error), hint) from None
         return pem.revocation_lists(data)
 
-    def _server_certificate(self, pair: CertificatePair, path: KeyPath, policy: str) -> ServerCertificate | None:
+    def _server_certificate(self, pair: CertificatePair, path: KeyPath, policy: Policy) -> ServerCertificate | None:
         chain = self._chain(pair.certificate, (*path, "certificate"))
         key = self._key(pair.private_key, (*path, "private_key"))
         if not chain or key is None:
@@ -188,9 +193,8 @@ class _Reader:
             return None
         refused = _refused_by_openssl(chain, key, policy)
         if refused:
-            self._add(
-                (*path, "certificate"), "error", f"{pair.certificate}: OpenSSL refuses it under {policy}: {refused}"
-            )
+            text = f"{pair.certificate}: OpenSSL refuses it under {policy.name}: {refused}"
+            self._add((*path, "certificate"), "error", text)
         return ServerCertificate(
             path=pair.certificate,
             key_path=pair.private_key,
@@ -312,13 +316,13 @@ def _public(key: object) -> bytes:
     return made
 
 
-def _refused_by_openssl(chain: list[x509.Certificate], key: PrivateKeyTypes, policy: str) -> str:
+def _refused_by_openssl(chain: list[x509.Certificate], key: PrivateKeyTypes, policy: Policy) -> str:
     """Load a certificate the way the listener will, into a context that is thrown away; the reason if OpenSSL says no.
 
     What is too weak depends on the security level of the policy and on the release of OpenSSL: so it is asked.
     """
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    context.set_cipher_list(POLICIES[policy].cipher_list.encode())
+    context.set_cipher_list(f"ALL:{policy.level}".encode())
     try:
         context.use_certificate(chain[0])
         for certificate in chain[1:]:

@@ -12,9 +12,12 @@ because its tag has 64 bits only. It stays in the list and is no finding; the le
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
+from cryptography.hazmat.bindings._rust import _openssl
 from OpenSSL import SSL
 
 VERSIONS = {
@@ -25,7 +28,7 @@ VERSIONS = {
 }
 """Oldest first."""
 
-GROUPS = "X25519MLKEM768:X25519:P-256:P-384"
+GROUPS = ("X25519MLKEM768", "X25519", "P-256", "P-384")
 """Key agreement in order of preference; the first is hybrid: safe if either X25519 or ML-KEM is."""
 
 _STRICT = (
@@ -52,15 +55,18 @@ _ALL = (
     "AES256-SHA",
     "DES-CBC3-SHA",
 )
-_TLS13 = (
+TLS13_SUITES = (
     "TLS_AES_128_GCM_SHA256",
     "TLS_AES_256_GCM_SHA384",
     "TLS_CHACHA20_POLY1305_SHA256",
     "TLS_AES_128_CCM_SHA256",
     "TLS_AES_128_CCM_8_SHA256",
 )
-_ANY_LEVEL = "@SECLEVEL=0"
+ANY_LEVEL = "@SECLEVEL=0"
 """In OpenSSL 3 and later, TLS 1.0 and 1.1 exist at this security level only."""
+
+LEVEL = "@SECLEVEL=2"
+"""OpenSSL's own default, said all the same: a live front context would else keep the level of an earlier policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +80,7 @@ class Policy:
         tls13_suites: cipher suites of TLS 1.3, likewise; empty if the policy has no TLS 1.3.
         any_level: lift OpenSSL's security level, which the oldest versions need. It also lifts OpenSSL's own rule about
             weak keys: the engine has one that always holds.
-        groups: key agreement, in OpenSSL's syntax.
+        groups: key agreement, in order of preference.
     """
 
     name: str
@@ -83,17 +89,29 @@ class Policy:
     suites: tuple[str, ...]
     tls13_suites: tuple[str, ...] = ()
     any_level: bool = False
-    groups: str = GROUPS
+    groups: tuple[str, ...] = GROUPS
 
     @property
     def cipher_list(self) -> str:
-        """What `SSL_CTX_set_cipher_list` takes. Suites that OpenSSL lacks are skipped by it."""
-        return ":".join((*self.suites, _ANY_LEVEL) if self.any_level else self.suites)
+        """What `SSL_CTX_set_cipher_list` takes. Suites that OpenSSL lacks are skipped by it; it must not be left with none, so
+        that a policy of TLS 1.3 only has some that its versions never come to.
+        """
+        return ":".join((*(self.suites or ("DEFAULT",)), self.level))
+
+    @property
+    def level(self) -> str:
+        """OpenSSL's security level, as its cipher lists say it."""
+        return ANY_LEVEL if self.any_level else LEVEL
 
     @property
     def ciphersuites(self) -> str:
         """What `SSL_CTX_set_ciphersuites` takes."""
         return ":".join(self.tls13_suites)
+
+    @property
+    def group_list(self) -> str:
+        """What `SSL_CTX_set1_curves_list` takes: those that OpenSSL has; all of them, to be refused, if it has none."""
+        return ":".join([group for group in self.groups if has_group(group)] or self.groups)
 
     @property
     def versions(self) -> tuple[str, ...]:
@@ -108,7 +126,7 @@ POLICIES: dict[str, Policy] = {
         Policy("tls_cipher_policy_1_1", "TLSv1.1", "TLSv1.2", _ALL, any_level=True),
         Policy("tls_cipher_policy_1_2", "TLSv1.2", "TLSv1.2", _ALL),
         Policy("tls_cipher_policy_1_2_strict", "TLSv1.2", "TLSv1.2", _STRICT),
-        Policy("tls_cipher_policy_1_2_strict_with_1_3", "TLSv1.2", "TLSv1.3", _STRICT, _TLS13),
+        Policy("tls_cipher_policy_1_2_strict_with_1_3", "TLSv1.2", "TLSv1.3", _STRICT, TLS13_SUITES),
     )
 }
 
@@ -116,33 +134,34 @@ POLICIES: dict[str, Policy] = {
 def missing_suites(policy: Policy) -> tuple[str, ...]:
     """The suites of a policy that the OpenSSL in use lacks."""
     older = min(policy.max_version, "TLSv1.2")
-    lacking = [suite for suite in policy.suites if not _works(suite, older, _ANY_LEVEL)]
-    return (*lacking, *(suite for suite in policy.tls13_suites if not _works(suite, "TLSv1.3", _ANY_LEVEL)))
+    lacking = [suite for suite in policy.suites if not works(suite, older, ANY_LEVEL)]
+    return (*lacking, *(suite for suite in policy.tls13_suites if not works(suite, "TLSv1.3", ANY_LEVEL)))
 
 
 def missing_versions(policy: Policy) -> tuple[str, ...]:
     """The TLS versions of a policy that the OpenSSL in use cannot speak."""
-    level = _ANY_LEVEL if policy.any_level else ""
     return tuple(
         version
         for version in policy.versions
         if not any(
-            _works(suite, version, level) for suite in (policy.tls13_suites if version == "TLSv1.3" else policy.suites)
+            works(suite, version, policy.level)
+            for suite in (policy.tls13_suites if version == "TLSv1.3" else policy.suites)
         )
     )
 
 
 @cache
-def _works(suite: str, version: str, level: str) -> bool:
+def works(suite: str, version: str, level: str) -> bool:
+    """Whether the OpenSSL in use would agree on a suite in that version, at that security level."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_min_proto_version(VERSIONS[version])
     context.set_max_proto_version(VERSIONS[version])
     try:
         if version == "TLSv1.3":
-            context.set_cipher_list(":".join(filter(None, ("ALL", level))).encode())
+            context.set_cipher_list(f"ALL:{level}".encode())
             context.set_tls13_ciphersuites(suite.encode())
         else:
-            context.set_cipher_list(":".join(filter(None, (suite, level))).encode())
+            context.set_cipher_list(f"{suite}:{level}".encode())
         connection = SSL.Connection(context)
         connection.set_connect_state()
         connection.do_handshake()
@@ -151,3 +170,14 @@ def _works(suite: str, version: str, level: str) -> bool:
     except SSL.Error:
         return False
     return False
+
+
+@cache
+def has_group(name: str) -> bool:
+    """Whether the OpenSSL in use knows a key agreement group of exactly that name (the syntax of lists is none)."""
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+        return False
+    made: Any = SSL.Context(SSL.TLS_SERVER_METHOD)
+    known: bool = _openssl.lib.SSL_CTX_set1_curves_list(made._context, name.encode()) == 1  # noqa: SLF001
+    _openssl.lib.ERR_clear_error()
+    return known

@@ -38,6 +38,26 @@ def test_nothing_to_say(tmp_path: Path) -> None:
             ["7:16: warning: server_groups.old: no listener uses this server group"],
         ),
         (
+            f'{LISTENER}security_policy = "modem"\n{GROUP}[security_policies.modern]\nciphers = ["X"]\n',
+            [
+                (
+                    "5:19: error: listeners.web.security_policy: there is no [security_policies.modem], "
+                    'and none is built in by that name (did you mean "modern"?)'
+                ),
+            ],
+        ),
+        (
+            f"{LISTENER}{GROUP}[security_policies.modern]\nciphers = 5\n[security_policies.tls_cipher_policy_1_2]\n",
+            [
+                "7:20: warning: security_policies.modern: no listener uses this security policy",
+                "9:20: error: security_policies.tls_cipher_policy_1_2: tls_cipher_policy_1_2 is built in: another name is needed",
+            ],
+        ),
+        (
+            f'{LISTENER}security_policy = "modern"\n{GROUP}[security_policies.modern]\nciphers = "X"\n',
+            [],
+        ),
+        (
             LISTENER.replace(PAIR, "") + GROUP,
             [
                 (
@@ -114,7 +134,7 @@ def test_nothing_to_say(tmp_path: Path) -> None:
             ],
         ),
     ],
-    ids=range(14),
+    ids=range(17),
 )
 def test_findings(tmp_path: Path, text: str, expected: list[str]) -> None:
     assert checked(tmp_path, text) == expected

@@ -296,7 +296,6 @@ def test_no_network(value: str, words: str) -> None:
 
 
 NOT_BUILT = [
-    ((), "security_policies"),
     (("node",), "user"),
     (("listeners", "web"), "max_connection_age"),
     (("listeners", "web", "client_auth"), "allow"),

@@ -16,6 +16,7 @@ from nlbcore.config.load import load
 from nlbcore.config.model import Config
 from nlbcore.config.option import all_options
 from nlbcore.config.render import as_toml, effective, reference, sample, schema
+from nlbcore.config.values import POLICIES
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -39,7 +40,9 @@ def test_the_sample_shows_every_option_with_its_default(tmp_path: Path) -> None:
     everything = "\n".join(
         line[1:] if line.startswith("#") and not line.startswith("# ") else line for line in text.split("\n")
     )
+    everything = everything.replace(f'\nsecurity_policy = "{POLICIES[-1]}"', '\nsecurity_policy = "modern"')
     config = loaded_config(tmp_path, everything)
+    assert list(config.security_policies) == ["modern"]
     plain = loaded_config(tmp_path, text)
     for item in all_options(Config):
         assert f"\n{item.key} = " in everything
@@ -47,6 +50,7 @@ def test_the_sample_shows_every_option_with_its_default(tmp_path: Path) -> None:
     listener, default = config.listeners["web"], plain.listeners["web"]
     auth = listener.client_auth.model_copy(update={"crl": ()})
     shown = {"alpn_policy": None, "client_auth": auth, "accept_proxy_protocol_from": ()}
+    shown["security_policy"] = POLICIES[-1]
     assert listener.model_copy(update=shown) == default
     assert config.log == plain.log
     assert config.server_groups["app"].health_check == plain.server_groups["app"].health_check

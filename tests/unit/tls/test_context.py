@@ -414,6 +414,7 @@ def test_what_a_session_id_context_depends_on(world: World) -> None:
         wanted(world, ca=("root", "other", "intermediate")),
         wanted(world, ca=("root", "other"), depth=4),
         wanted(world, ca=("root", "other"), mode="off"),
+        wanted(world, ca=("root", "other"), security_policy="tls_cipher_policy_1_2"),
     ]
     assert len({base, *(one.session_id_context for one in different)}) == 1 + len(different)
 
@@ -422,7 +423,6 @@ def test_what_a_session_id_context_depends_on(world: World) -> None:
     "keys",
     [
         {"advertise_ca_names": False},
-        {"security_policy": "tls_cipher_policy_1_2"},
         {"alpn_policy": "HTTP2Only"},
         {"session_ticket_lifetime": "10s"},
         {"bind": "[::1]:8443"},
@@ -570,6 +570,12 @@ def test_no_policy_leaves_a_trace(world: World, before: str, after: str) -> None
         for one in (live, new)
     )
     assert live_suites == new_suites
+    weak = world.weak.certificate
+    for context in (live, new):
+        lifted = after in ("tls_cipher_policy_1_0", "tls_cipher_policy_1_1")
+        taken = _lib.SSL_CTX_use_certificate(context._context, crypto.X509.from_cryptography(weak)._x509)
+        assert bool(taken) is lifted, "the security level is the policy's own"
+    _lib.ERR_clear_error()
 
 
 @BOTH
@@ -588,7 +594,7 @@ def test_a_ticket_is_good_at_its_front_only(version: int, world: World) -> None:
 def test_resumption_behind_a_hello_retry_request(world: World, groups: str) -> None:
     """The second ClientHello is compared when the connection has its certificate context already."""
     one = wanted(world)
-    one = replace(one, policy=replace(one.policy, groups="X25519"))
+    one = replace(one, policy=replace(one.policy, groups=("X25519",)))
     front = blank()
     apply(front, one)
     first, _ = contexts(one, [serving(world.server["a.example"], "a.example")])
@@ -607,7 +613,7 @@ def test_openssl_s_refusal_is_an_error_with_its_reason(world: World) -> None:
         apply(blank(), replace(one, policy=replace(one.policy, suites=("NO-SUCH-SUITE",))))
     assert caught.value.args[0][0][2] == "no cipher match"
     with pytest.raises(SSL.Error):
-        apply(blank(), replace(one, policy=replace(one.policy, groups="NO-SUCH-GROUP")))
+        apply(blank(), replace(one, policy=replace(one.policy, groups=("NO-SUCH-GROUP",))))
     apply(blank(), one)
     assert _lib.ERR_peek_error() == 0
 

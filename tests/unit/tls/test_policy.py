@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from OpenSSL import SSL
 
-from nlbcore.config.values import PolicyName
+from nlbcore.config import values
 from nlbcore.tls import policy as module
 from nlbcore.tls.policy import POLICIES, VERSIONS, Policy, missing_suites, missing_versions
 
@@ -60,7 +60,7 @@ def test_the_table(name: str) -> None:
 
 
 def test_the_configuration_knows_these_policies() -> None:
-    assert get_args(PolicyName) == NAMES == tuple(POLICIES)
+    assert values.POLICIES == NAMES == tuple(POLICIES)
 
 
 def offered(policy: Policy) -> list[str]:
@@ -135,8 +135,13 @@ def test_each_policy_speaks_its_versions_and_no_other(name: str, pki: object) ->
 
 
 def test_groups_are_known_to_openssl() -> None:
-    from cryptography.hazmat.bindings._rust import _openssl
+    assert module.GROUPS[0] == "X25519MLKEM768"
+    assert POLICIES["tls_cipher_policy_1_2"].group_list == ":".join(module.GROUPS)
+    lacking = Policy("x", "TLSv1.2", "TLSv1.3", (), groups=("NO-SUCH", "X25519"))
+    assert lacking.group_list == "X25519", "what an older OpenSSL lacks is left out"
 
-    context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    assert module.GROUPS.split(":")[0] == "X25519MLKEM768"
-    assert _openssl.lib.SSL_CTX_set1_curves_list(context._context, module.GROUPS.encode()) == 1
+
+def test_a_group_is_a_name_and_no_syntax() -> None:
+    for name in ("", "X25519:P-256", "?NO-SUCH", "DEFAULT:X25519", "*X25519", "NO-SUCH"):
+        assert not module.has_group(name), name
+    assert module.has_group("x25519")
