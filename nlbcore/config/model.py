@@ -334,7 +334,8 @@ class Listener(Table):
     ] = option(
         (),
         "The server certificates. The first is the default one, the others are chosen by the name the client asks for; "
-        "an RSA and an ECDSA certificate for one name may both be given.",
+        "an RSA and an ECDSA certificate for one name may both be given. Of several for one name those that are valid are "
+        "shown; without a valid one, the wildcard's.",
         tls_only=True,
     )
     client_auth: ClientAuth = option({}, "Client certificates.", tls_only=True)

@@ -118,22 +118,27 @@ def error_word(unsigned long error):
     return word(word_of_error(error))
 
 
-def find_name(dict names, bytes name):
-    """Which of `names` (lower case, to a number above 0) a client's server name finds; 0 for none."""
+def find_name(dict names, bytes name, int64_t now=0, dict later=None):
+    """Which of `names` (lower case, to a number above 0) a client's server name finds, until 100; which of `later`
+    from then on; 0 for none."""
     cdef Listener listener
     cdef uint32_t capacity = 8
     cdef bytes key
     memset(&listener, 0, sizeof(listener))
-    while capacity < 2 * len(names):
+    later = later or {}
+    while capacity < 2 * (len(names) + len(later)):
         capacity *= 2
     listener.names = <ServerName *>calloc(capacity, sizeof(ServerName))
     listener.names_mask = capacity - 1
     try:
         for text, number in names.items():
             key = text.encode()
-            if name_put(&listener, key, <uint16_t>len(key), <SSL_CTX *><uintptr_t>number) != 0:
+            if name_put(&listener, key, <uint16_t>len(key), <SSL_CTX *><uintptr_t>number, 0, 100) != 0:
                 raise ValueError(f"{text} is too long")
-        return <uintptr_t>name_context(&listener, name)
+        for text, number in later.items():
+            key = text.encode()
+            name_put(&listener, key, <uint16_t>len(key), <SSL_CTX *><uintptr_t>number, 100, 200)
+        return <uintptr_t>name_context(&listener, name, now)
     finally:
         free(listener.names)
 
@@ -546,7 +551,7 @@ cdef class Current:
         self.listener.alpn_size = <uint32_t>len(alpn)
         for text, context in names.items():
             key = text.encode()
-            assert name_put(&self.listener, key, <uint16_t>len(key), <SSL_CTX *><uintptr_t>context) == 0
+            assert name_put(&self.listener, key, <uint16_t>len(key), <SSL_CTX *><uintptr_t>context, 0, 2 ** 62) == 0
 
     def __dealloc__(self):
         identity_drop(self.s.identity)

@@ -13,7 +13,7 @@ In TLS 1.2 OpenSSL resumes a session under any server name and then reports the 
 a listener has one policy, but `strict_sni` could be got round, so with it no TLS 1.2 tickets are issued.
 """
 
-from libc.stdint cimport uint16_t, uint32_t, uintptr_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uintptr_t
 from libc.string cimport memcmp, memcpy
 from nlbcore.engine.identities cimport identity_drop, identity_issued_by, identity_take
 from nlbcore.engine.linux.clock cimport CLOCK_REALTIME, clock_gettime, timespec
@@ -27,7 +27,7 @@ from nlbcore.engine.openssl cimport (
     X509_V_ERR_UNABLE_TO_GET_CRL, X509_V_OK, ossl, weak_key, weak_signature,
 )
 from nlbcore.engine.revoked cimport revoked_look
-from nlbcore.engine.slab cimport Identity, Listener, Session
+from nlbcore.engine.slab cimport Identity, Listener, ServerName, Session
 from nlbcore.engine.tickets cimport tickets_wanted
 
 cdef Session *current = NULL
@@ -194,19 +194,24 @@ cdef uint32_t name_hash(const char *name, uint16_t size) noexcept nogil:
     return value
 
 
-cdef SSL_CTX *name_find(const Listener *listener, const char *name, uint16_t size) noexcept nogil:
+cdef SSL_CTX *name_find(const Listener *listener, const char *name, uint16_t size, int64_t now) noexcept nogil:
+    """What the name has at this time (Unix seconds)."""
     cdef uint32_t at
+    cdef const ServerName *entry
     if listener.names == NULL:
         return NULL
     at = name_hash(name, size) & listener.names_mask
     while listener.names[at].context != NULL:
-        if listener.names[at].size == size and memcmp(listener.names[at].name, name, size) == 0:
-            return listener.names[at].context
+        entry = &listener.names[at]
+        if entry.size == size and memcmp(entry.name, name, size) == 0 and entry.since <= now < entry.until:
+            return entry.context
         at = (at + 1) & listener.names_mask
     return NULL
 
 
-cdef int name_put(Listener *listener, const char *name, uint16_t size, SSL_CTX *context) noexcept nogil:
+cdef int name_put(
+    Listener *listener, const char *name, uint16_t size, SSL_CTX *context, int64_t since, int64_t until,
+) noexcept nogil:
     """Enter a name (lower case) into the listener's table, which has room; 0, or -1 when the name is too long."""
     cdef uint32_t at = name_hash(name, size) & listener.names_mask
     if size >= NAME:
@@ -215,18 +220,20 @@ cdef int name_put(Listener *listener, const char *name, uint16_t size, SSL_CTX *
         at = (at + 1) & listener.names_mask
     memcpy(listener.names[at].name, name, size)
     listener.names[at].size = size
+    listener.names[at].since = since
+    listener.names[at].until = until
     listener.names[at].context = context
     return 0
 
 
-cdef SSL_CTX *name_context(const Listener *listener, const char *name) noexcept nogil:
+cdef SSL_CTX *name_context(const Listener *listener, const char *name, int64_t now) noexcept nogil:
     """The context of a server name: the exact one, else that of "*" in place of its first label; NULL for none.
     Names compare without case and without a trailing dot."""
     cdef char lower[NAME]
     cdef uint16_t size = 0
     cdef uint16_t dot = 0
     cdef SSL_CTX *found
-    if name[0] == 46:           # an empty label is no name
+    if name[0] in (0, 46):      # an empty label is no name
         return NULL
     while name[size] != 0:
         if size == NAME:
@@ -237,10 +244,10 @@ cdef SSL_CTX *name_context(const Listener *listener, const char *name) noexcept 
         size += 1
     if size and lower[size - 1] == 46:
         size -= 1
-    found = name_find(listener, lower, size)
+    found = name_find(listener, lower, size, now)
     if found == NULL and 0 < dot < size:
         lower[dot - 1] = 42
-        found = name_find(listener, lower + dot - 1, size - dot + 1)
+        found = name_find(listener, lower + dot - 1, size - dot + 1, now)
     return found
 
 
@@ -250,6 +257,7 @@ cdef int server_name(SSL *ssl, int *alert, void *unused) noexcept nogil:
     cdef Listener *listener
     cdef const char *name
     cdef SSL_CTX *context
+    cdef timespec now
     cdef bint reused
     cdef int refused
     if s == NULL:
@@ -258,16 +266,19 @@ cdef int server_name(SSL *ssl, int *alert, void *unused) noexcept nogil:
     s.identity = NULL               # one - a ticket that is not offered again - may be left
     s.verify_error = X509_V_OK
     listener = s.listener
-    context = listener.fallback
+    clock_gettime(CLOCK_REALTIME, &now)
+    context = NULL
     name = ossl.SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name)
     if name != NULL:
-        context = name_context(listener, name)
-        if context == NULL:
-            if listener.strict_sni:
-                s.name_refused = True
-                alert[0] = SSL_AD_UNRECOGNIZED_NAME
-                return SSL_TLSEXT_ERR_ALERT_FATAL
-            context = listener.fallback
+        context = name_context(listener, name, now.tv_sec)
+        if context == NULL and listener.strict_sni:
+            s.name_refused = True
+            alert[0] = SSL_AD_UNRECOGNIZED_NAME
+            return SSL_TLSEXT_ERR_ALERT_FATAL
+    if context == NULL:
+        context = name_find(listener, b"", 0, now.tv_sec)
+    if context == NULL:
+        context = listener.fallback
     reused = ossl.SSL_session_reused(ssl) == 1
     if reused and listener.verify:
         refused = resumed(s, ssl)

@@ -13,7 +13,7 @@ import os
 import time
 
 cimport cython
-from libc.stdint cimport uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from nlbcore.engine.callbacks cimport name_put
 from nlbcore.engine.counters cimport GROUPS, LISTENERS, block
@@ -184,12 +184,18 @@ cdef class Engine:
         Raises:
             ValueError: a name that is too long
         """
-        cdef Listener *listener = self._listener(number)
-        cdef bytes key
         for name, context in names.items():
-            key = name.encode("ascii")
-            if name_put(listener, key, <uint16_t>len(key), <SSL_CTX *><uintptr_t>context) != 0:
-                raise ValueError(f"server name {name!r} is too long")
+            self.add_name(number, name, context)
+
+    def add_name(self, int number, str name, uintptr_t context, int64_t since=-(1 << 62), int64_t until=1 << 62):
+        """Enter a server name, for a time (Unix seconds, the end not included); "" is for who names nobody we know.
+
+        Raises:
+            ValueError: it is too long
+        """
+        cdef bytes key = name.encode("ascii")
+        if name_put(self._listener(number), key, <uint16_t>len(key), <SSL_CTX *>context, since, until) != 0:
+            raise ValueError(f"server name {name!r} is too long")
 
     cdef Listener *_listener(self, int number) except NULL:
         return (<_Installed?>self.installed[number]).at

@@ -57,9 +57,11 @@ cdef struct Identity:
     uint32_t counted_in             # janitor.pyx: counted in this round ...
     uint8_t counted_for[32]         # ... for these listeners, a bit for each row
 
-# A certificate context for a server name, in the listener's hash table.
+# A certificate context for a server name, in the listener's hash table: one of several where certificates take turns.
 cdef struct ServerName:
     SSL_CTX *context        # NULL: empty slot
+    int64_t since           # Unix seconds
+    int64_t until           # not included
     uint16_t size
     char name[254]          # lower case, no trailing dot; "*.example.org" for a wildcard
 
@@ -101,7 +103,7 @@ cdef struct Listener:
     ListenerCounters *counters
     ServerName *names           # open addressing, a power of two
     uint32_t names_mask
-    SSL_CTX *fallback           # the context for a client that names nobody
+    SSL_CTX *fallback           # the context for a client that names nobody, unless the table has one for "" now
     const unsigned char *alpn   # our protocols in order of preference, wire format
     uint32_t alpn_size
     const unsigned char *revocations    # the table of revoked.pyx; NULL: nobody is revoked

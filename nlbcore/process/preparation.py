@@ -12,6 +12,7 @@ from nlbcore.process.proxy_protocol import proxy_protocol
 from nlbcore.process.snapshot import Snapshot
 from nlbcore.tls.context import (
     Front,
+    ServerContexts,
     Settings,
     apply,
     blank,
@@ -70,13 +71,11 @@ class Contexts:
 
     Attributes:
         made: all of them
-        fallback: for a client that names nobody we know
-        by_name: for the others
+        served: which is for whom; None before they are all made, and without TLS
     """
 
     made: list[SSL.Context]
-    fallback: SSL.Context | None
-    by_name: dict[str, SSL.Context]
+    served: ServerContexts | None = None
 
 
 class Preparation:
@@ -142,7 +141,7 @@ class Preparation:
             wanted = None
             material = snapshot.material.listeners[name]
             trust = Trust.of(listener.client_auth, material)
-            contexts = Contexts([], None, {})
+            contexts = Contexts([])
             if listener.protocol == "TCPSSL":
                 wanted = settings(name, listener, material, snapshot.config.security_policies)
                 yield
@@ -183,10 +182,12 @@ class Preparation:
         steps = certificate_contexts(wanted, material.certificates)
         while True:
             try:
-                contexts.made.append(next(steps))
+                made = next(steps)
             except StopIteration as end:
-                contexts.fallback, contexts.by_name = end.value
+                contexts.served = end.value
                 return
+            if made is not None:
+                contexts.made.append(made)
             yield
             if not self.wanted:
                 self._garbage += contexts.made
@@ -195,7 +196,9 @@ class Preparation:
 
     def _name(self, number: int, contexts: Contexts) -> Generator[None, None, None]:
         """Tell the engine which context is for which name, a few in a step."""
-        names = list(contexts.by_name.items())
+        if contexts.served is None:
+            return
+        names = list(contexts.served.by_name.items())
         for start in range(0, len(names), NAMES):
             yield
             if not self.wanted:
@@ -203,6 +206,12 @@ class Preparation:
             self._engine.add_names(
                 number, {name: context_address(context) for name, context in names[start : start + NAMES]}
             )
+        for start in range(0, len(contexts.served.windows), NAMES):
+            yield
+            if not self.wanted:
+                return
+            for name, since, until, context in contexts.served.windows[start : start + NAMES]:
+                self._engine.add_name(number, name, context_address(context), since, until)
 
     def _plan(
         self,
@@ -216,6 +225,7 @@ class Preparation:
         listener: Listener = snapshot.config.listeners[name]
         material: ListenerMaterial = snapshot.material.listeners[name]
         row = snapshot.rows.listeners[name]
+        served = contexts.served
         return ListenerPlan(
             generation=snapshot.generation,
             row=row,
@@ -237,7 +247,7 @@ class Preparation:
             route=route_address(),
             group=group.address,
             alpn=wanted.alpn if wanted is not None else b"",
-            fallback=context_address(contexts.fallback) if contexts.fallback is not None else 0,
+            fallback=context_address(served.first) if served is not None else 0,
             revocations=Table(material.revocations) if material.revocations is not None else None,
             overdue_accepted=listener.client_auth.on_crl_overdue == "accept",
             store=store_address(wanted.live_store) if wanted is not None else 0,
@@ -247,6 +257,6 @@ class Preparation:
             keep_expired=listener.client_auth.on_expired == "keep",
             **proxy_protocol(listener, snapshot.config.node.name),
             names={},
-            more_names=len(contexts.by_name),
+            more_names=len(served.by_name) + len(served.windows) if served is not None else 0,
             keep=(group, wanted, *contexts.made),
         )

@@ -18,6 +18,8 @@ next connection. No Python callback is ever given to pyOpenSSL.
 from __future__ import annotations
 
 import hashlib
+import itertools
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,9 +31,10 @@ from OpenSSL import SSL, crypto
 from nlbcore.engine import callbacks
 from nlbcore.tls.custom_policy import policy_named
 from nlbcore.tls.policy import VERSIONS, Policy
+from nlbcore.tls.server_names import ServerNames
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
     from nlbcore.config.model import Listener, SecurityPolicy
     from nlbcore.tls.material import ListenerMaterial, ServerCertificate
@@ -65,6 +68,9 @@ ALPN = {
     "HTTP2Preferred": ("h2", "http/1.1", "http/1.0"),
 }
 """The protocols of each ALPN policy in order of preference (Alibaba NLB, CreateListener)."""
+
+_NAMED_AT_ONCE = 256
+"""Certificates whose names are entered in one step."""
 
 _SESSION_CACHE_OFF = 0
 _NO_AUTO_CHAIN = 8  # else OpenSSL would complete the server's chain with the CAs of its clients
@@ -186,38 +192,53 @@ def apply(front: SSL.Context, wanted: Settings) -> None:
     )
 
 
-def certificate_contexts(
-    wanted: Settings, certificates: Iterable[ServerCertificate]
-) -> Generator[SSL.Context, None, tuple[SSL.Context, dict[str, SSL.Context]]]:
-    """A context for each set of certificates that share a name, and which name gets which; a step for each context.
+@dataclass(frozen=True)
+class ServerContexts:
+    """The certificate contexts of a listener.
 
-    Certificates of different key types for one name go into one context, and the client's abilities choose; of two
-    with the same key type the first one is used.
-
-    Yields:
-        each context
-    Returns:
-        the context of the first certificate, for clients that name nobody we know; and by name (``*.`` for a wildcard)
+    Attributes:
+        first: for clients that name nobody we know, now
+        by_name: which one is for which name, where that is so for ever (``*.`` for a wildcard)
+        windows: name, from when, until when (Unix seconds), context: where certificates take turns; "" is for those clients
     """
-    order = list(certificates)
-    by_name: dict[str, dict[str, int]] = {}
-    for number, certificate in enumerate(order):
-        for name in certificate.names:
-            by_name.setdefault(name, {}).setdefault(certificate.key_type, number)
-    first = {order[0].key_type: 0}
-    for name in order[0].names:
-        first = by_name[name] | first
+
+    first: SSL.Context
+    by_name: Mapping[str, SSL.Context]
+    windows: Sequence[tuple[str, int, int, SSL.Context]] = ()
+
+
+def certificate_contexts(
+    wanted: Settings, certificates: Sequence[ServerCertificate], now: float | None = None
+) -> Generator[SSL.Context | None, None, ServerContexts]:
+    """A context for each set of certificates that is shown together (``tls/server_names``); a step for each context.
+
+    Certificates of different key types for one name go into one context, and the client's abilities choose.
+
+    Args:
+        wanted: the listener's settings
+        certificates: in the order of the file
+        now: Unix seconds; the clock's
+    Yields:
+        each context, or None after a step without one
+    """
+    names = ServerNames(certificates, time.time() if now is None else now)
+    for start in range(0, len(certificates), _NAMED_AT_ONCE):
+        names.add(range(start, min(start + _NAMED_AT_ONCE, len(certificates))))
+        yield None
     made: dict[tuple[int, ...], SSL.Context] = {}
-    for numbers in (first, *by_name.values()):
-        key = _key(numbers)
-        if key not in made:
-            made[key] = _certificate_context(wanted, [order[number] for number in key])
-            yield made[key]
-    return made[_key(first)], {name: made[_key(numbers)] for name, numbers in by_name.items()}
-
-
-def _key(numbers: dict[str, int]) -> tuple[int, ...]:
-    return tuple(sorted(numbers.values()))
+    by_name: dict[str, SSL.Context] = {}
+    windows: list[tuple[str, int, int, SSL.Context]] = []
+    fallback = names.fallback()
+    for name, found in itertools.chain([("", fallback)], ((name, names.windows(name)) for name in names)):
+        for since, until, numbers in found:
+            if numbers not in made:
+                made[numbers] = _certificate_context(wanted, [certificates[number] for number in numbers])
+                yield made[numbers]
+            if len(found) > 1:
+                windows.append((name, since, until, made[numbers]))
+            elif name:
+                by_name[name] = made[numbers]
+    return ServerContexts(made[fallback[0].certificates], by_name, windows)
 
 
 def _certificate_context(wanted: Settings, certificates: list[ServerCertificate]) -> SSL.Context:

@@ -48,6 +48,9 @@ MAX_LIST_BYTES = 512 * 1024 * 1024
 """Ten million entries in PEM."""
 
 
+_EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class ServerCertificate:
     """One certificate to serve, with its key.
@@ -60,6 +63,7 @@ class ServerCertificate:
         names: the DNS names of subjectAltName in lower case, or the common name where there is no subjectAltName.
         not_after: the last moment of the leaf, UTC.
         key_type: "RSA", "EC", "Ed25519" or "Ed448".
+        not_before: the first moment of the leaf, UTC.
     """
 
     path: Path
@@ -69,6 +73,7 @@ class ServerCertificate:
     names: tuple[str, ...]
     not_after: datetime.datetime
     key_type: str
+    not_before: datetime.datetime = _EPOCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +208,7 @@ class _Reader:
             names=dns_names(chain[0]),
             not_after=chain[0].not_valid_after_utc,
             key_type=key_type(chain[0]),
+            not_before=chain[0].not_valid_before_utc,
         )
 
     def _mismatch(self, pair: CertificatePair, path: KeyPath, matching: list[int]) -> None:
@@ -271,7 +277,7 @@ class _Reader:
         for index, other in enumerate(before):
             shared = sorted(set(made.names) & set(other.names))
             if shared and made.key_type == other.key_type:
-                text = f"{shared[0]} is in certificates[{index}] too, with the same kind of key: that one is used"
+                text = f"{shared[0]} is in certificates[{index}] too, with the same kind of key: that one is used while it is valid"
                 self._add(path, "warning", text)
                 return
 

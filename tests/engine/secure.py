@@ -86,20 +86,20 @@ class Web:
         listener, material = made.listeners["web"], found.listeners["web"]
         wanted = settings("web", listener, material)
         apply(self.context, wanted)
-        first, names = result(certificate_contexts(wanted, material.certificates))
+        served = result(certificate_contexts(wanted, material.certificates))
         return {
             "front": self,
             "verify": wanted.verify,
             "optional": mode == "optional",
             "report": mode == "report",
             "tickets": True,
-            "fallback": context_address(first),
-            "names": {name: context_address(context) for name, context in names.items()},
+            "fallback": context_address(served.first),
+            "names": {name: context_address(context) for name, context in served.by_name.items()},
             "store": store_address(wanted.live_store),
             "depth": depth,
             "revocations": None if material.revocations is None else Table(material.revocations),
             "keep_expired": listener.client_auth.on_expired == "keep",
-            "keep": (wanted, first, names),
+            "keep": (wanted, served),
             **changes,
         }
 

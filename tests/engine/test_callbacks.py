@@ -82,6 +82,22 @@ def test_long_names(door: Any) -> None:
             door.find_name({"a" * size: 1}, b"a")
 
 
+def test_names_with_times(door: Any) -> None:
+    """Certificates take turns: what a name has depends on the time, and a wildcard stands in where it has nothing."""
+    now, later = {"a.example": 1, "*.example": 2}, {"a.example": 3}
+    for name, at, found in (
+        ("a", 0, 1),
+        ("a", 99, 1),
+        ("a", 100, 3),
+        ("a", 199, 3),
+        ("a", 200, 0),
+        ("b", 99, 2),
+        ("b", 100, 0),
+    ):
+        assert door.find_name(now, f"{name}.example".encode(), at, later) == found, (name, at)
+    assert door.find_name({"": 5}, b"") == 0, "an empty name is not the entry for those without a name"
+
+
 def test_many_names(door: Any) -> None:
     names = {f"n{number}.example.org": number for number in range(1, 3000)}
     for number in (1, 2, 1499, 2999):
@@ -134,7 +150,8 @@ class Served:
         self.settings: Settings = settings("web", model, material)
         self.front = blank()
         apply(self.front, self.settings)
-        self.first, self.names = result(certificate_contexts(self.settings, material.certificates))
+        served = result(certificate_contexts(self.settings, material.certificates))
+        self.first, self.names = served.first, served.by_name
 
     def material(self) -> ListenerMaterial:
         from nlbcore.config.model import Config

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.balancer import Balancer, server_group, tls_listener
+from tests.support.certs import now
 from tests.support.tls_client import TLS12, TlsClient, client_context, refusal
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.support.backends import Backend
     from tests.support.certs import Issued, Pki
@@ -101,3 +105,53 @@ def test_kind_of_key(balancer: Balancer, pki: Pki, certificates: dict[str, Issue
     with TlsClient(balancer.port(), context, server_name="dual.example.net") as client:
         client.handshake().ping()
         assert client.peer_der() == certificates[kind].der
+
+
+# -- time ----------------------------------------------------------------------------------------------------------------
+
+DAY = dt.timedelta(days=1)
+
+
+def test_never_an_expired_one_where_there_is_a_valid_one(
+    backend: Backend, pki: Pki, version: ssl.TLSVersion, tmp_path: Path
+) -> None:
+    """The first in the file has expired, or has not begun; another of its kind, of the other kind, or a wildcard is valid."""
+    gone = {"not_before": now() - 9 * DAY, "not_after": now() - DAY}
+    due = {"not_before": now() + DAY}
+    cases = {
+        "alike.example": (pki.root.server("alike.example", **gone), pki.root.server("alike.example")),
+        "early.example": (pki.root.server("early.example", **due), pki.root.server("early.example")),
+        "kind.example": (pki.root.server("kind.example", **gone), pki.root.server("kind.example", key="rsa-2048")),
+        "a.wild.example": (pki.root.server("a.wild.example", **gone), pki.root.server("*.wild.example")),
+        "only.example": (pki.root.server("only.example", **due), pki.root.server("only.example", **gone)),
+    }
+    listener = tls_listener(*(one for pair in cases.values() for one in pair), ca=pki.root.path)
+    tables = {"listeners": {"web": listener}, "server_groups": {"app": server_group(backend)}}
+    with Balancer(tmp_path, tables) as balancer:
+        balancer.expected_stderr = lambda text: all("warning" in line for line in text.splitlines())
+        for name, pair in [*cases.items(), (None, cases["alike.example"])]:
+            with TlsClient(balancer.port(), client_context(None, version, pki.client), server_name=name) as client:
+                client.handshake().ping()
+                assert client.peer_der() == pair[name != "only.example"].der, name
+
+
+def test_the_next_one_takes_over(backend: Backend, pki: Pki, tmp_path: Path) -> None:
+    """The one in use ends while the balancer runs: the next one is shown, without a reload, by name and by default."""
+    end = now() + dt.timedelta(seconds=6)
+    pair = pki.root.server("next.example", not_after=end), pki.root.server("next.example")
+    listener = tls_listener(*pair, ca=pki.root.path)
+    tables = {"listeners": {"web": listener}, "server_groups": {"app": server_group(backend)}}
+    with Balancer(tmp_path, tables) as balancer:
+        balancer.expected_stderr = lambda text: all("warning" in line for line in text.splitlines())
+
+        def shown(name: str | None) -> bytes:
+            with TlsClient(balancer.port(), client_context(None, None, pki.client), server_name=name) as client:
+                client.handshake().ping()
+                return client.peer_der()
+
+        names = ("next.example", None)
+        before = {name: shown(name) for name in names}
+        assert dt.datetime.now(dt.UTC) <= end, "the machine was too slow for this test"
+        assert set(before.values()) == {pair[0].der}
+        for name in names:
+            wait_until(lambda name=name: shown(name) == pair[1].der, "the next one is shown", 15)  # type: ignore[misc]

@@ -8,6 +8,7 @@ refuse every handshake outside of the engine, so they are taken off a context th
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import gc
 import re
 import ssl
@@ -28,6 +29,7 @@ from nlbcore.tls import context as module
 from nlbcore.tls.context import (
     SETTINGS,
     Front,
+    ServerContexts,
     Settings,
     apply,
     blank,
@@ -38,6 +40,7 @@ from nlbcore.tls.context import (
 )
 from nlbcore.tls.material import ListenerMaterial, ServerCertificate
 from nlbcore.tls.policy import POLICIES
+from nlbcore.tls.server_names import EVER
 from tests.support import handshake
 from tests.support.handshake import Shaken
 from tests.support.steps import result
@@ -85,7 +88,8 @@ def world(maker: Callable[..., Any], ca_maker: Callable[..., Any]) -> World:
 
 def contexts(wanted: Settings, certificates: Iterable[ServerCertificate]) -> tuple[SSL.Context, dict[str, SSL.Context]]:
     """`certificate_contexts`, all steps at once."""
-    return result(certificate_contexts(wanted, certificates))
+    made: ServerContexts = result(certificate_contexts(wanted, list(certificates)))
+    return made.first, dict(made.by_name)
 
 
 def server_context(made: Any) -> SSL.Context:
@@ -742,7 +746,9 @@ def test_a_step_for_each_context(world: World) -> None:
     a, b = world.server["a.example"], world.server["b.example"]
     many = [serving(b if number == 1 else a, f"{number}.example", f"*.{number}.example") for number in range(5)]
     steps = certificate_contexts(wanted(world, mode="off"), [*many, serving(b, "0.example", "again.example")])
+    assert next(steps) is None, "their names"
     begun = next(steps)
+    assert begun is not None
     assert shown(begun)[0] == "a.example"
     steps.close()  # it is not wanted any more
     steps = certificate_contexts(wanted(world, mode="off"), [*many, serving(b, "0.example", "again.example")])
@@ -751,10 +757,27 @@ def test_a_step_for_each_context(world: World) -> None:
         while True:
             made.append(next(steps))
     except StopIteration as end:
-        first, names = end.value
-    assert made[0] is first
+        served: ServerContexts = end.value
+    made = [one for one in made if one is not None]
+    assert made[0] is served.first
     assert len(made) == len({id(one) for one in made}) == 6
-    assert {id(one) for one in names.values()} == {id(one) for one in made}
+    assert {id(one) for one in served.by_name.values()} == {id(one) for one in made}
+
+
+def test_certificates_take_turns(world: World) -> None:
+    """One that ends, one that has not begun: contexts with times, also for who names nobody."""
+    a, b = world.server["a.example"], world.server["b.example"]
+    first = replace(serving(a, "x.example", "only.example"), not_after=dt.datetime.fromtimestamp(2000, dt.UTC))
+    second = replace(serving(b, "x.example"), not_before=dt.datetime.fromtimestamp(1500, dt.UTC))
+    served: ServerContexts = result(certificate_contexts(wanted(world, mode="off"), [first, second], now=1000))
+    assert shown(served.first)[0] == "a.example"
+    assert set(served.by_name) == {"only.example"}
+    begin = [(name, since, shown(context)[0]) for name, since, _, context in served.windows if since < 3000]
+    assert begin == [
+        *(("", -EVER, "a.example"), ("", 2001, "b.example")),
+        *(("x.example", -EVER, "a.example"), ("x.example", 2001, "b.example")),
+    ]
+    assert len({id(context) for *_, context in served.windows}) == 2
 
 
 def test_a_key_that_does_not_fit(world: World) -> None:
