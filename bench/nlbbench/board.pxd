@@ -64,6 +64,7 @@ cdef struct Control:        # written by the parent alone; ns on the monotonic c
     int64_t begin           # the measurement
     int64_t end
 
+
 @cython.final
 cdef class Board:
     cdef readonly int processes

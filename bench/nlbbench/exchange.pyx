@@ -135,8 +135,8 @@ cdef int give(Connection *c, Fault *fault) noexcept nogil:
     cdef uint64_t left = outgoing(c, c.sending) - c.tx
     cdef uint64_t slot = c.sending % RING
     cdef int n
-    if at == 0 and c.of.period == 0 and c.of.work != IDLE:
-        c.planned[slot] = c.started[slot] = job.now     # closed model: begun when its first byte goes
+    if at == 0 and c.of.depth > 1:
+        c.planned[slot] = c.started[slot] = job.now     # let go ahead of its time: it begins with its first byte
     if c.of.work in (DOWNLOAD, UPLOAD):
         if at < HEADER:
             request(c, c.sending, header)
@@ -245,7 +245,7 @@ cdef void finish(Connection *c) noexcept nogil:
     cdef int64_t started = c.started[slot]
     cdef Fault fault
     job.now = clock()
-    if c.of.work == DOWNLOAD and c.of.period == 0 and c.last > started:
+    if c.of.work == DOWNLOAD and c.of.depth > 1 and c.last > started:
         planned = started = c.last      # it was asked for ahead, and begins where the one before it ended
     c.last = job.now
     c.receiving += 1

@@ -146,6 +146,7 @@ cdef void open_more() noexcept nogil:
         opened += 1
         if (c.of.resumed or c.of.work == IDLE or (job.prime and c.of.work != CONNECT)):
             job.opening += 1
+            c.of.tally.planned += c.of.work == IDLE
             begin(c, job.now)
         else:
             c.primed = True
@@ -276,13 +277,12 @@ cdef enlist(Board board, int process, list plans):
         p.resumed = plan["resumed"]
         p.beside = plan["beside"]
         p.count = plan["connections"]
-        p.first = job.connections + first
         p.line = room_for(p.count)
         p.tally = board.tally(process, k)
         for i in range(p.count):
-            p.first[i].of = p
-            p.first[i].wire.fd = -1
-            p.first[i].wrong = -1
+            job.connections[first + i].of = p
+            job.connections[first + i].wire.fd = -1
+            job.connections[first + i].wrong = -1
         first += p.count
     job.total = first
 

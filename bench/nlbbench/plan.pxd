@@ -61,7 +61,6 @@ cdef struct Population:
     uint64_t seen           # number of the next arrival whose moment we have not looked at
     double period, offset   # ns; period 0: closed model
     bint resumed, beside
-    Connection *first
     uint32_t count
     uint32_t flying         # exchanges in flight
     Connection **line       # free connections, longest free first

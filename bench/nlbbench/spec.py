@@ -136,7 +136,7 @@ class Load:
     warmup: float = 0.5
     """Seconds before the measurement, in which the same is done and not counted; after them all connections that stay open
     have been opened and all sessions collected, however long that takes. Failures in it are counted in `failed` all the
-    same; 0 with a `count` makes exactly that many exchanges in all."""
+    same. 0: nothing is opened before (but for idle connections and sessions), so that a `count` makes exactly that many."""
     processes: int = 1
     """Of the generator. Connections and rates are spread over them evenly."""
     timeout: float = 10.0
@@ -243,7 +243,7 @@ class PopulationOutcome:
     seconds: float
     """Length of the measurement."""
     planned: int
-    """Exchanges of the schedule (open model) or begun (closed model) in the measurement."""
+    """Exchanges of the schedule (open model) or begun (closed model) in the measurement. IDLE: connections that were tried."""
     done: int
     """Ended well."""
     failed: dict[Failure, int]

@@ -39,6 +39,11 @@ def test_by_count(target: Callable[..., Target], listener: str, work: Work, fiel
     assert (found.full, found.resumed) == (found.opened, 0)
 
 
+def test_the_latency_of_a_connection_begins_with_connect(target: Callable[..., Target]) -> None:
+    found = one(target("echo"), Work.CONNECT, count=20)
+    assert Latency.read(found.latency).shortest > Latency.read(found.handshake).shortest
+
+
 def test_resumed(target: Callable[..., Target]) -> None:
     found = one(target("echo"), Work.CONNECT, count=40, connections=4, resumed=True)
     assert (found.done, found.resumed, found.full, found.failed) == (40, 40, 0, {}), found.samples

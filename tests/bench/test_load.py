@@ -66,7 +66,7 @@ def test_both_processes_do_their_share(echo: Server) -> None:
     idle = Population("idle", Work.IDLE, connections=9, burst=100_000)
     found = run(load(echo, idle, processes=2), begin=look).populations[0]
     assert sorted(seen) == [4, 5]
-    assert (found.done, found.failed) == (9, {})
+    assert (found.planned, found.done, found.failed) == (9, 9, {})
 
 
 def test_hooks_are_called_in_their_time(echo: Server) -> None:
