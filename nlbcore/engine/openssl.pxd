@@ -166,6 +166,8 @@ cdef struct OpenSSL:
     # memory BIOs
     BIO *(*BIO_new)(const BIO_METHOD *) noexcept nogil
     const BIO_METHOD *(*BIO_s_mem)() noexcept nogil
+    BIO *(*BIO_new_mem_buf)(const void *, int) noexcept nogil
+    long (*BIO_set_mem_eof_return)(BIO *, int) noexcept nogil
     int (*BIO_free)(BIO *) noexcept nogil
     int (*BIO_read)(BIO *, void *, int) noexcept nogil
     int (*BIO_write)(BIO *, const void *, int) noexcept nogil

@@ -117,6 +117,8 @@ def load():
     (<void **>&ossl.X509_verify_cert_error_string)[0] = _function("X509_verify_cert_error_string", "char *(*)(long)")
     (<void **>&ossl.BIO_new)[0] = _function("BIO_new", "BIO *(*)(BIO_METHOD *)")
     (<void **>&ossl.BIO_s_mem)[0] = _function("BIO_s_mem", "BIO_METHOD *(*)()")
+    (<void **>&ossl.BIO_new_mem_buf)[0] = _function("BIO_new_mem_buf", "BIO *(*)(void *, int)")
+    (<void **>&ossl.BIO_set_mem_eof_return)[0] = _function("BIO_set_mem_eof_return", "long(*)(BIO *, int)")
     (<void **>&ossl.BIO_free)[0] = _function("BIO_free", "int(*)(BIO *)")
     (<void **>&ossl.BIO_read)[0] = _function("BIO_read", "int(*)(BIO *, void *, int)")
     (<void **>&ossl.BIO_write)[0] = _function("BIO_write", "int(*)(BIO *, void *, int)")

@@ -1,8 +1,10 @@
 """The TLS transport: OpenSSL between two memory BIOs, driven by raw pointers without the GIL.
 
-Theory of operation. Ciphertext is received into a scratch buffer of the worker and written to `rbio`; SSL_read takes
-records out of it. SSL_write puts records into `wbio`; they are sent from its memory, and what was sent is then read out
-of it (the only way to consume that these bindings reach). One recv() can so carry many records and one send() several.
+Theory of operation. Ciphertext is received into a scratch buffer of the worker. A long receive is lent to OpenSSL:
+`rbio` reads the records where they lie, and what is left of it when others need the buffer is kept in a BIO of its own;
+a short one is written to `rbio`. SSL_read takes records out of it. SSL_write puts records into `wbio`; they are sent
+from its memory, and what was sent is then read out of it (the only way to consume that these bindings reach). One
+recv() can so carry many records and one send() several.
 
 - EOF is never shown to a BIO: it would kill both directions. The engine sees recv() = 0 itself; whether close_notify
   came before it tells a clean end from a truncated one.
@@ -73,15 +75,60 @@ cdef void errors_clear() noexcept nogil:
         ossl.ERR_clear_error()
 
 
+cdef bint read_from(Transport *t, BIO *rbio) noexcept nogil:
+    """Give OpenSSL another read BIO; the one before is freed. False without memory."""
+    if rbio == NULL:
+        return False
+    ossl.SSL_set_bio(t.ssl, rbio, t.wbio)
+    t.rbio = rbio
+    return True
+
+
+cdef bint lend(Transport *t, int n) noexcept nogil:
+    """Let OpenSSL read the records where they were received: it saves a copy of each. False without memory."""
+    cdef BIO *rbio = ossl.BIO_new_mem_buf(ciphertext, n)
+    if not read_from(t, rbio):
+        return False
+    ossl.BIO_set_mem_eof_return(rbio, -1)
+    t.lent = True
+    return True
+
+
+cdef bint settle(Transport *t) noexcept nogil:
+    """The receive buffer is wanted again: what OpenSSL has not read of it goes into a BIO of its own. False without
+    memory."""
+    cdef char *at
+    cdef long rest
+    cdef BIO *rbio
+    if not t.lent:
+        return True
+    rest = ossl.BIO_get_mem_data(t.rbio, &at)
+    rbio = ossl.BIO_new(ossl.BIO_s_mem())
+    if rbio != NULL and rest > 0 and ossl.BIO_write(rbio, at, <int>rest) != rest:
+        ossl.BIO_free(rbio)
+        rbio = NULL
+    if not read_from(t, rbio):
+        return False
+    t.lent = False
+    if rest > STRETCHED:
+        t.stretched = True
+    return True
+
+
 cdef int feed(Transport *t) noexcept nogil:
-    """Move what the socket has into `rbio`: the number of bytes, or the answer of transport_recv()."""
+    """Give OpenSSL what the socket has: the number of bytes, or the answer of transport_recv()."""
     cdef int n = transport_recv(t, ciphertext, SCRATCH)
+    cdef bint taken
     if n > 0:
-        if n > STRETCHED:
-            t.stretched = True
         t.fed += n
         follow(t, ciphertext, n)
-        if ossl.BIO_write(t.rbio, ciphertext, n) != n:
+        if n > STRETCHED and t.handshaken and waiting(t.rbio) == 0:
+            taken = lend(t, n)
+        else:
+            if n > STRETCHED:
+                t.stretched = True
+            taken = settle(t) and ossl.BIO_write(t.rbio, ciphertext, n) == n
+        if not taken:
             t.error = ENOMEM
             return IO_ERROR
     return n
@@ -153,6 +200,15 @@ cdef int fail(Transport *t, int got) noexcept nogil:
 
 
 cdef int tls_read(Transport *t, unsigned char *into, int size) noexcept nogil:
+    cdef int n = read_records(t, into, size)
+    if t.lent and waiting(t.rbio) and not settle(t):
+        t.error = ENOMEM
+        return fail(t, n if n > 0 else 0)
+    return n
+
+
+cdef int read_records(Transport *t, unsigned char *into, int size) noexcept nogil:
+    """Data of the records that have come, at most of one receive."""
     cdef int got = 0
     cdef int n, error
     if t.broken:
@@ -162,42 +218,41 @@ cdef int tls_read(Transport *t, unsigned char *into, int size) noexcept nogil:
     while size - got >= RECORD or got == 0:
         if t.spent >= RECORDS_A_ROUND:
             return got if got else IO_YIELD
+        if waiting(t.rbio) == 0 and ossl.SSL_pending(t.ssl) == 0:
+            n = t.records               # everything was taken: what held no data, held none
+            t.records = 0
+            if too_quiet(t, n):
+                flood(t)
+                return fail(t, got)
+            if got:
+                return got
+            n = feed(t)
+            if n > 0:
+                continue
+            if n == IO_END:
+                t.ended = True
+                t.clean = (ossl.SSL_get_shutdown(t.ssl) & SSL_RECEIVED_SHUTDOWN) != 0
+            return n
         errors_clear()
         n = ossl.SSL_read(t.ssl, into + got, RECORD if size - got > RECORD else size - got)
         if n > 0:
             got += n
             t.spent += 1
-            if ossl.SSL_pending(t.ssl):
-                continue
-            t.records -= 1
-            if waiting(t.rbio):
-                continue
-        else:
-            error = ossl.SSL_get_error(t.ssl, n)
-            if error == SSL_ERROR_ZERO_RETURN:
-                t.ended = t.clean = True
-                return got if got else IO_END
-            if error != SSL_ERROR_WANT_READ:
-                broken(t)
-                return fail(t, got)
-            if waiting(t.rbio):
+            if ossl.SSL_pending(t.ssl) == 0:
                 t.records -= 1
-                if too_quiet(t, 1):
-                    flood(t)
-                    return fail(t, got)
-                continue
-        n = t.records                   # everything was taken: what held no data, held none
-        t.records = 0
-        if too_quiet(t, n):
-            flood(t)
-            return fail(t, got)
-        n = feed(t)
-        if n > 0:
             continue
-        if n == IO_END:
-            t.ended = True
-            t.clean = (ossl.SSL_get_shutdown(t.ssl) & SSL_RECEIVED_SHUTDOWN) != 0
-        return got if got else n
+        error = ossl.SSL_get_error(t.ssl, n)
+        if error == SSL_ERROR_ZERO_RETURN:
+            t.ended = t.clean = True
+            return got if got else IO_END
+        if error != SSL_ERROR_WANT_READ:
+            broken(t)
+            return fail(t, got)
+        if waiting(t.rbio):
+            t.records -= 1
+            if too_quiet(t, 1):
+                flood(t)
+                return fail(t, got)
     return got
 
 

@@ -31,6 +31,7 @@ cdef struct Transport:
     SSL *ssl
     BIO *rbio               # ciphertext for OpenSSL
     BIO *wbio               # ciphertext for the socket
+    uint8_t lent            # rbio reads the worker's receive buffer and takes no bytes
     uint8_t stretched       # the BIOs have grown; they are replaced when the connection falls idle
     uint8_t answered        # OpenSSL has answered the ClientHello: the version is decided
     uint8_t handshaken

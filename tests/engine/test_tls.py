@@ -106,6 +106,33 @@ def test_close_notify_and_the_bytes_before_it_in_one_segment(connect: Callable[[
     assert pipe.state()["clean"]
 
 
+def test_two_share_the_receive_buffer(connect: Callable[[], tuple[Any, ssl.SSLSocket]]) -> None:
+    """OpenSSL reads records where they were received. What one connection's budget leaves there survives the other's receive,
+    whole records and halves.
+    """
+    pipes, clients = zip(*(connect() for _ in range(2)), strict=True)
+    sent = [b"", b""]
+    for number, client in enumerate(clients):
+        for record in range(300):
+            piece = bytes([65 + number + record % 20]) * (100 + record)
+            client.sendall(piece)
+            sent[number] += piece
+        close_notify(client)
+    read = [b"", b""]
+    ended = 0
+    while ended < 2:
+        ended = 0
+        for number, pipe in enumerate(pipes):
+            pipe.ready()
+            piece = pipe.read(65536)
+            if isinstance(piece, bytes):
+                read[number] += piece
+            else:
+                assert piece in (AGAIN, YIELD, END)
+            ended += pipe.state()["ended"]
+    assert read == sent
+
+
 def test_a_bad_record(connect: Callable[[], tuple[Any, ssl.SSLSocket]]) -> None:
     pipe, client = connect()
     socket.socket.send(client, b"\x17\x03\x03\x00\x20" + bytes(32))
