@@ -53,6 +53,7 @@ from nlbcore.pki.words import (
     DEFAULT_KEY_TYPE,
     DEFAULT_NAME,
     INTERMEDIATE_DAYS,
+    P12_TARGETS,
     PROFILES,
     ROOT_DAYS,
     UNSPECIFIED,
@@ -170,7 +171,13 @@ class Authority:
     # -- certificates ------------------------------------------------------------------------------------------------
 
     def issue(
-        self, request: Request, *, out: Path = Path(), p12_password: str | None = None, force: bool = False
+        self,
+        request: Request,
+        *,
+        out: Path = Path(),
+        p12_password: str | None = None,
+        p12_target: str = P12_TARGETS[0],
+        force: bool = False,
     ) -> Issued:
         """Make a key pair and a certificate for it: `NAME.crt` (with the intermediate behind it) and `NAME.key`.
 
@@ -178,6 +185,7 @@ class Authority:
             request: what it is to be
             out: folder for the files, made with mode 0700 if it is not there
             p12_password: write `NAME.p12` too, under this password
+            p12_target: who is to import that, one of `words.P12_TARGETS`
             force: overwrite files that are there
 
         Raises:
@@ -189,8 +197,8 @@ class Authority:
         certificate_path, key_path, p12_path = (out / f"{name}.{suffix}" for suffix in ("crt", "key", "p12"))
         key = keys.new(request.key_type or self.settings.key_type)
         leaf = Leaf(wanted, key.public_key(), name, certificate_path, request.term)
-        made = p12_path if p12_password is not None else None
-        return self._issue(leaf, key=(key_path, key), p12=made, p12_password=p12_password, replace=force)
+        p12 = None if p12_password is None else pkcs12.Wish(p12_path, p12_password, p12_target)
+        return self._issue(leaf, key=(key_path, key), p12=p12, replace=force)
 
     def sign(
         self,
@@ -272,8 +280,7 @@ class Authority:
         *,
         replace: bool,
         key: tuple[Path, PrivateKey] | None = None,
-        p12: Path | None = None,
-        p12_password: str | None = None,
+        p12: pkcs12.Wish | None = None,
         left_out: tuple[str, ...] = (),
     ) -> Issued:
         """Sign the leaf, note it in the index and write its files: all or nothing."""
@@ -281,12 +288,12 @@ class Authority:
         constraints.check(self.intermediate, wanted.sans)
         validity = issue.window(index.now(), self.settings.days(wanted.profile), self.intermediate, leaf.term)
         if not replace:
-            store.refuse_existing([leaf.path, *([key[0]] if key else []), *([p12] if p12 else [])])
+            store.refuse_existing([leaf.path, *([key[0]] if key else []), *([p12.path] if p12 else [])])
         certificate = issue.leaf(wanted, leaf.public_key, self._hierarchy.signer(INTERMEDIATE), validity)
         outputs = [] if key is None else [Output(key[0], keys.pem(key[1]))]
         outputs.append(Output(leaf.path, hierarchy.pem(certificate, self.intermediate)))
-        if p12 is not None and key is not None and p12_password is not None:
-            outputs.append(Output(p12, pkcs12.bundle(leaf.name, key[1], certificate, self.intermediate, p12_password)))
+        if p12 is not None and key is not None:
+            outputs.append(Output(p12.path, p12.bundle(leaf.name, key[1], certificate, self.intermediate)))
         days = leaf.term.days
         entry = hierarchy.entry_of(
             certificate, leaf.name, wanted.profile, INTERMEDIATE, wanted.sans, file=leaf.path, days=days
@@ -309,7 +316,7 @@ class Authority:
             entry,
             leaf.path,
             leaf.path.with_suffix(".key"),
-            p12,
+            p12.path if p12 else None,
             clamped=validity.clamped,
             late=validity.late,
             new_key=key is not None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
@@ -76,11 +76,23 @@ class Protection:
         return f"{' and '.join(self.ciphers) or 'nothing encrypted'}, {mac}, {self.iterations} rounds"
 
 
+@dataclass(frozen=True)
+class Wish:
+    """A PKCS#12 file that is to be written beside a new certificate; see `bundle`."""
+
+    path: Path
+    password: str = field(repr=False)
+    target: str = P12_TARGETS[0]
+
+    def bundle(self, name: str, key: PrivateKey, certificate: x509.Certificate, above: x509.Certificate) -> bytes:
+        return bundle(name, key, certificate, [above], self.password, self.target)
+
+
 def bundle(
     name: str,
     key: PrivateKey,
     certificate: x509.Certificate,
-    chain: x509.Certificate | Sequence[x509.Certificate],
+    chain: Sequence[x509.Certificate],
     password: str,
     target: str = P12_TARGETS[0],
 ) -> bytes:
@@ -110,8 +122,7 @@ def bundle(
         .hmac_hash(hashes.SHA1() if legacy else hashes.SHA256())  # noqa: S303 - what the old ones read
         .build(password.encode())
     )
-    others = [chain] if isinstance(chain, x509.Certificate) else list(chain)
-    return pkcs12.serialize_key_and_certificates(name.encode(), key, certificate, others or None, encryption)
+    return pkcs12.serialize_key_and_certificates(name.encode(), key, certificate, list(chain) or None, encryption)
 
 
 def protection(data: bytes) -> Protection:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import rich_click as click
@@ -18,8 +17,10 @@ from nlbcli.ca.options import (
     term_of,
     term_options,
 )
-from nlbcli.cert.options import force_option, names_options, out_option, profile_option
+from nlbcli.cert._paper import secret
+from nlbcli.cert.options import force_option, names_options, out_option, p12_target_option, profile_option
 from nlbcli.cert.told import tell
+from nlbcore.pki.words import P12_TARGETS
 
 
 @click.command("issue")
@@ -38,6 +39,7 @@ from nlbcli.cert.told import tell
     type=click.Path(path_type=Path),
     help="The password of NAME.p12 is the first line of this file, instead of asking.",
 )
+@p12_target_option("NAME.p12")
 @passphrase_option
 @force_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -58,6 +60,7 @@ def command(
     out: Path,
     p12: bool,
     password_file: Path | None,
+    target: str,
     passphrase_file: Path | None,
     force: bool,
     as_json: bool,
@@ -71,6 +74,8 @@ def command(
     from nlbcore.pki.issue import Request
     from nlbcore.pki.names import Subject
 
+    if target != P12_TARGETS[0] and not p12:
+        raise UsageProblem("--target: it is who imports NAME.p12, and --p12 is not given")
     if password_file is not None and not p12:
         raise UsageProblem("--password-file: the password is that of NAME.p12, and --p12 is not given")
     with naming_options(name="NAME", cn="NAME" if cn is None else "--cn"):
@@ -78,18 +83,6 @@ def command(
         term = term_of(days, not_before, not_after)
         request = Request(name, profile, cn, Subject(**subject), dns, ip, uri, email, key_type, term)
         request.checked()  # before the password is asked for
-        password = _password(name, password_file) if p12 else None
-        issued = authority.issue(request, out=out, p12_password=password, force=force)
+        password = secret(f"{name}.p12", password_file, new=True) if p12 else None
+        issued = authority.issue(request, out=out, p12_password=password, p12_target=target, force=force)
     tell(issued, as_json=as_json)
-
-
-def _password(name: str, path: Path | None) -> str:
-    from nlbcore.pki.pkcs12 import read_password
-
-    if path is not None:
-        return read_password(path)
-    if not sys.stdin.isatty():
-        raise UsageProblem("--p12 needs a password, and there is no terminal to ask at: give --password-file FILE")
-    # To stderr: stdout may be JSON that a program reads.
-    password: str = click.prompt(f"Password for {name}.p12", hide_input=True, confirmation_prompt=True, err=True)
-    return password

@@ -8,7 +8,7 @@ from typing import Any
 
 import rich_click as click
 
-from nlbcore.pki.words import PROFILES
+from nlbcore.pki.words import P12_TARGETS, PROFILES
 
 
 def profile_option(*, required: bool = False, default: str | None = None) -> Callable[[Any], Any]:
@@ -55,3 +55,16 @@ def out_option(function: Any) -> Any:
 def force_option(function: Any) -> Any:
     """`--force`"""
     return click.option("-f", "--force", is_flag=True, help="Overwrite files of that name.")(function)
+
+
+def p12_target_option(file: str) -> Callable[[Any], Any]:
+    """`--target TARGET`: who imports the PKCS#12 file."""
+    return click.option(
+        "--target",
+        metavar="TARGET",
+        type=click.Choice(P12_TARGETS),
+        default=P12_TARGETS[0],
+        show_default=True,
+        help=f"Who is to import {file}: modern (OpenSSL 3, browsers and keychains of today; AES-256) or legacy (older "
+        "Windows, macOS and Android; Triple DES).",
+    )

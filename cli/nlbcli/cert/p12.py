@@ -10,20 +10,12 @@ import rich_click as click
 
 from nlbcli.ca.options import naming_options
 from nlbcli.cert._paper import files_argument, password_file_option, secret, tell
-from nlbcore.pki.words import P12_TARGETS
+from nlbcli.cert.options import p12_target_option
 
 
 @click.command("p12")
 @files_argument
-@click.option(
-    "--target",
-    metavar="TARGET",
-    type=click.Choice(P12_TARGETS),
-    default=P12_TARGETS[0],
-    show_default=True,
-    help="Who is to import it: modern (OpenSSL 3, browsers, keychains of today; AES-256) or legacy (older Windows, macOS "
-    "and Android; Triple DES).",
-)
+@p12_target_option("it")
 @password_file_option("the new file")
 @click.option(
     "--key-password-file",

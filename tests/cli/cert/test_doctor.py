@@ -68,6 +68,25 @@ def test_the_documented_flow(flow: Path) -> None:
     )
 
 
+def test_it_still_loads_where_openssl_accepts_it(flow: Path) -> None:
+    """A listener takes the flow's server certificate and root as they are; that browsers do not is a warning of verify."""
+    (flow / "server.key").chmod(0o600)
+    (flow / "nlb.toml").write_text(
+        'listeners.web.bind = "127.0.0.1:8443"\nlisteners.web.server_group = "app"\n'
+        'listeners.web.certificates = [{ certificate = "server.crt", private_key = "server.key" }]\n'
+        'listeners.web.client_auth = { mode = "required", ca = "root.crt" }\n'
+        'server_groups.app.servers = [{ address = "127.0.0.1:8001" }]\n'
+    )
+    checked = nlb("check", "-c", "nlb.toml", cwd=flow)
+    (flow / "server.key").chmod(0o644)
+    assert checked.returncode == 0, checked.stdout
+    for name, purpose, code in (("server", "server", 1), ("client", "client", 2)):
+        openssl = ("openssl", "verify", "-CAfile", "root.crt", "-purpose", f"ssl{purpose}", f"{name}.crt")
+        assert run(*openssl, cwd=flow, check=False).returncode == 0
+        result = nlb("cert", "verify", f"{name}.crt", "--ca-file", "root.crt", "--purpose", purpose, cwd=flow)
+        assert result.returncode == code, result.stdout
+
+
 def test_every_cure_is_a_command_that_there_is(flow: Path) -> None:
     """The nlb commands know their words; `nlb cert csr` and the like may come with DIR, NAME or FILE to fill in."""
     found = findings(flow, "server.crt", "client.p12", "root.crt", "server.key", "--password-file", "password")

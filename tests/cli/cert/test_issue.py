@@ -64,6 +64,20 @@ def test_every_option(folder: Path) -> None:
         assert "PRIVATE KEY" not in text
 
 
+def test_a_bundle_for_older_importers(folder: Path) -> None:
+    (folder / "password").write_text("hunter2\n")
+    arguments = ("--p12", "--password-file", "password", "--target", "legacy")
+    assert issue(folder, "alice", "client", *arguments).returncode == 0
+    command = ["openssl", "pkcs12", "-info", "-legacy", "-in", "alice.p12", "-passin", "file:password", "-noout"]
+    assert b"pbeWithSHA1And3-KeyTripleDES-CBC" in run(*command, cwd=folder).stderr
+    (folder / "password").write_text("pässword\n")
+    result = issue(folder, "bob", "client", *arguments)
+    message = "a legacy bundle needs a password of ASCII characters: its readers disagree about all others"
+    assert (result.returncode, result.stderr) == (1, f"nlb: {message}\n")
+    assert not list(folder.glob("bob.*"))
+    assert (folder / "ca/index").read_text().count('"issued"') == 2
+
+
 def test_what_ends_with_its_authority_says_so(folder: Path) -> None:
     result = issue(folder, "alice", "client", "--days", "9999")
     assert "valid until" in result.stdout
@@ -97,10 +111,11 @@ def test_what_ends_with_its_authority_says_so(folder: Path) -> None:
             'NAME "../x": it names the files, so it has no "/" and no "*", and begins with neither "." nor "-"',
         ),
         ("x", ("--password-file", "p"), "--password-file: the password is that of NAME.p12, and --p12 is not given"),
+        ("x", ("--target", "legacy"), "--target: it is who imports NAME.p12, and --p12 is not given"),
         (
             "x",
             ("--p12",),
-            "--p12 needs a password, and there is no terminal to ask at: give --password-file FILE",
+            "x.p12 needs a password, and there is no terminal to ask at: give --password-file FILE",
         ),
     ],
 )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from nlbcli.cert import csr, issue, renew, sign
+from nlbcli.cert import csr, issue, p12, renew, sign
 
 SHARED = {
     ("--cn", "--dns", "--ip", "--uri", "--email", "--country", "--organization"): (issue, csr),
     ("--days", "--not-before", "--not-after"): (issue, sign, renew),
     ("--out", "--force", "--json"): (issue, csr, sign, renew),
+    ("--target", "--password-file"): (issue, p12),
     ("--ca", "--passphrase-file"): (issue, sign, renew),
 }
 

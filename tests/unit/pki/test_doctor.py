@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from nlbcore.pki import contents, doctor
+from nlbcore.pki import contents, der, doctor
 from nlbcore.pki.authority import Authority
 from nlbcore.pki.defects import Defect
 from nlbcore.pki.index import now
@@ -224,3 +224,24 @@ def test_beside(made: Path, tmp_path: Path) -> None:
     shutil.copy(made / "ca/root.crt", tmp_path)
     assert [one.path.name for one in doctor.beside([tmp_path / "x", contents.STDIN])] == ["root.crt"]
     assert doctor.beside([tmp_path / "nothing/x"]) == []
+
+
+def test_a_bundle_with_a_second_key(made: Path, tmp_path: Path) -> None:
+    """The authority's key as the second one, which most programs do not show: two files of openssl put into one."""
+    contents_of = []
+    for name in ("out/alice", "ca/root"):
+        pack = f"openssl pkcs12 -export -nomac -in {name}.crt -inkey {name}.key -passout pass:secret"
+        run(*pack.split(), "-out", str(tmp_path / "one.p12"), cwd=made)
+        pfx = der.read((tmp_path / "one.p12").read_bytes())
+        contents_of += der.read(pfx.child(1).child(1).child(0).octets()).children()
+    safes = _encoded(0x30, b"".join(one.encoded for one in contents_of))
+    content = _encoded(0x30, pfx.child(1).child(0).encoded + _encoded(0xA0, _encoded(0x04, safes)))
+    (tmp_path / "two.p12").write_bytes(_encoded(0x30, pfx.child(0).encoded + content))
+    (tmp_path / "two.p12").chmod(0o600)
+    loaded = contents.load(tmp_path / "two.p12", lambda: "secret")
+    assert len(loaded.keys) == 2
+    assert {"several-keys", "p12-ca-key", "p12-no-mac"} <= set(codes(tmp_path / "two.p12"))
+
+
+def _encoded(tag: int, content: bytes) -> bytes:
+    return bytes([tag, 0x82]) + len(content).to_bytes(2) + content
