@@ -152,7 +152,11 @@ class ClientAuth(Table):
         BeforeValidator(one_or_more),
         one_or_list(TEXT_SCHEMA),
         Kind("a path or a list of paths", '["certs/root.crt"]'),
-    ] = option((), "PEM files with the CA certificates that client certificates are checked against.")
+    ] = option(
+        (),
+        "Files with the CA certificates that client certificates are checked against, PEM or DER (several in one "
+        "file), or folders of such files.",
+    )
     crl: Annotated[
         tuple[File, ...],
         BeforeValidator(any_number),
@@ -160,7 +164,8 @@ class ClientAuth(Table):
         Kind("a path or a list of paths", '["certs/root.crl"]'),
     ] = option(
         (),
-        "Files with the revocation lists of CAs in `ca`, PEM (several in one file) or DER. Once there is one, a client of "
+        "Files with the revocation lists of CAs in `ca`, PEM or DER (several in one file), or folders of such files. "
+        "Once there is one, a client of "
         "a CA without a list is refused: each CA that issues clients needs its certificate in `ca` and its list here.",
         default_text="absent: nobody is revoked",
     )

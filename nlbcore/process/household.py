@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -12,6 +13,8 @@ from nlbcore.pool.health import checks
 from nlbcore.process import admin, census, logwriter, prober, watcher
 from nlbcore.process.attendant import Attendant, close_all
 from nlbcore.segment import HEARTS
+from nlbcore.tls.folders import files_in, is_folder
+from nlbcore.tls.pem import BadFile
 
 if TYPE_CHECKING:
     import selectors
@@ -265,7 +268,10 @@ def _paths(path: Path, snapshot: Snapshot) -> list[Path]:
     """All files that a generation was made of."""
     found = {path: None}
     for listener in snapshot.config.listeners.values():
-        found.update(dict.fromkeys((*listener.client_auth.ca, *listener.client_auth.crl)))
+        for name in (*listener.client_auth.ca, *listener.client_auth.crl):
+            found[name] = None
+            with contextlib.suppress(BadFile):
+                found.update(dict.fromkeys(files_in(name) if is_folder(name) else ()))
     for material in snapshot.material.listeners.values():
         for one in material.certificates:
             found.update({one.path: None, one.key_path: None})

@@ -3,8 +3,9 @@
 Theory of operation
 -------------------
 What counts is a *sight* of each named file: the real path that its name leads to through all symbolic links, and what
-stat says of the file there. A file that is renamed into place, a link that is made to point elsewhere (Kubernetes'
-`..data`, certbot's `live`), a folder that is replaced on the way: each gives another sight. A file beside it does not.
+stat says of the file there; that of a folder changes with the names in it. A file that is renamed into place, a link that
+is made to point elsewhere (Kubernetes' `..data`, certbot's `live`), a folder that is replaced on the way: each gives
+another sight. A file beside it does not.
 
 inotify only wakes us. It watches the folders in which a name on the way can change, those of links included, and the
 folders between them for being moved or removed. Whenever a look finds other folders than the watched ones, all watches
@@ -105,6 +106,8 @@ class Look:
                 return Sight(place, (status,), 0.0)
             changed = max(changed, status.st_ctime)
             if not stat.S_ISLNK(status.st_mode):
+                if stat.S_ISDIR(status.st_mode):  # a folder of files: its time changes with the names in it
+                    self._note(place, names=True)
                 return Sight(place, (errno.ENOTDIR,) if rest else _shown(status), changed)
             links += 1
             try:

@@ -26,6 +26,7 @@ from OpenSSL import SSL
 from nlbcore.config.finding import Finding, KeyPath, Severity, in_order, key_text
 from nlbcore.tls import pem
 from nlbcore.tls.custom_policy import policy_named
+from nlbcore.tls.folders import CERTIFICATES, LISTS, files_in, is_folder, is_foreign
 from nlbcore.tls.pem import BadFile
 from nlbcore.tls.revocation import InForce, Revocations, Source, compile_lists
 from nlbcore.tls.x509rules import authority_remarks, chain_remarks, dns_names, key_type, server_remarks
@@ -153,7 +154,8 @@ class _Reader:
             several = len(listener.client_auth.ca) > 1
             for index, name in enumerate(listener.client_auth.ca):
                 where: KeyPath = (*path, "client_auth", "ca", *((index,) if several else ()))
-                authorities.update(dict.fromkeys(self._authorities(name, where)))
+                for file in self._files(name, where, CERTIFICATES, LISTS, partial(self._certificates_in, der=True)):
+                    authorities.update(dict.fromkeys(self._authorities(file, where)))
         lists = self._revocations(listener.client_auth, tuple(authorities), (*path, "client_auth", "crl"))
         return ListenerMaterial(tuple(certificates), tuple(authorities), lists.table, lists.in_force)
 
@@ -161,21 +163,50 @@ class _Reader:
         """A listener's lists; compiled once for all listeners with the same lists and CAs."""
         if auth.mode == "off" or not auth.crl or not authorities:
             return Revocations(None, ())
-        key = (auth.crl, auth.on_crl_overdue, auth.crl_scope, authorities)
+        several = len(auth.crl) > 1
+        places: list[KeyPath] = []
+        files: list[Path] = []
+        for index, name in enumerate(auth.crl):
+            where = (*path, *((index,) if several else ()))
+            found = self._files(name, where, LISTS, CERTIFICATES, self._lists)
+            files += found
+            places += [where] * len(found)
+        key = (tuple(files), auth.on_crl_overdue, auth.crl_scope, authorities)
         if key not in self._tables:
             self._tables[key] = compile_lists(
-                [Source(name, partial(self._lists, name)) for name in auth.crl],
+                [Source(name, partial(self._lists, name)) for name in files],
                 [x509.load_der_x509_certificate(der) for der in authorities],
                 self._now,
                 overdue_accepted=auth.on_crl_overdue == "accept",
                 chain=auth.crl_scope == "chain",
             )
         made = self._tables[key]
-        several = len(auth.crl) > 1
-        for index, severity, text, hint in made.remarks:
-            where: KeyPath = (*path, *((index,) if several and index is not None else ()))
-            self._add(where, severity, text, hint)
+        for number, severity, text, hint in made.remarks:
+            self._add(path if number is None else places[number], severity, text, hint)
         return made
+
+    def _files(
+        self, name: Path, path: KeyPath, kind: frozenset[str], others: frozenset[str], read: Callable[[Path], object]
+    ) -> list[Path]:
+        """The file of that name; or the files of a folder, without those that hold something else, which is told."""
+        if not is_folder(name):
+            return [name]
+        good: list[Path] = []
+        try:
+            for file in files_in(name, others):
+                try:
+                    read(file)
+                except BadFile as error:
+                    if is_foreign(file, error, kind):
+                        self._add(path, "warning", f"{file}: {error}: it is not used")
+                        continue
+                good.append(file)
+        except BadFile as error:
+            self._bad(path, name, error)
+            return []
+        if not good:
+            self._add(path, "error", f"{name}: no file in this folder can be used")
+        return good
 
     def _lists(self, name: Path) -> list[bytes]:
         try:
@@ -227,15 +258,18 @@ class _Reader:
         return chain
 
     def _authorities(self, name: Path, path: KeyPath) -> Iterable[bytes]:
-        for number, certificate in enumerate(certificates := self._certificates(name, path), 1):
+        for number, certificate in enumerate(certificates := self._certificates(name, path, der=True), 1):
             label = f"certificate {number} of {name}" if len(certificates) > 1 else str(name)
             self._remarks(label, path, authority_remarks(certificate, self._now))
             yield certificate.public_bytes(Encoding.DER)
 
-    def _certificates(self, name: Path, path: KeyPath) -> list[x509.Certificate]:
+    def _certificates_in(self, name: Path, *, der: bool) -> tuple[list[x509.Certificate], list[BadFile]]:
+        data, _ = self._read(name)
+        return pem.certificates(data, der=der)
+
+    def _certificates(self, name: Path, path: KeyPath, *, der: bool = False) -> list[x509.Certificate]:
         try:
-            data, _ = self._read(name)
-            certificates, bad = pem.certificates(data)
+            certificates, bad = self._certificates_in(name, der=der)
         except BadFile as error:
             self._bad(path, name, error)
             return []

@@ -28,16 +28,27 @@ class BadFile(Exception):  # noqa: N818 - a finding in the making, not an error 
         self.hint = hint
 
 
-def certificates(data: bytes) -> tuple[list[x509.Certificate], list[BadFile]]:
+class NothingThere(BadFile):
+    """It is something else: there is none of what was looked for."""
+
+
+def certificates(data: bytes, *, der: bool = False) -> tuple[list[x509.Certificate], list[BadFile]]:
     """All certificates of a PEM file, and what is wrong with those that cannot be read.
+
+    Args:
+        data: the file.
+        der: it may be one or several in DER too.
 
     Raises:
         BadFile: there is none.
     """
-    blocks = _blocks(data)
-    wanted = [block for label, block in blocks if label in _CERTIFICATE]
-    if not wanted:
-        raise BadFile(_nothing("certificate", data, blocks), _der_hint(data, "x509"))
+    if der and _is_der(data):
+        wanted, load = _elements(data), x509.load_der_x509_certificate
+    else:
+        blocks = _blocks(data)
+        wanted, load = [block for label, block in blocks if label in _CERTIFICATE], x509.load_pem_x509_certificate
+        if not wanted:
+            raise NothingThere(_nothing("certificate", data, blocks), _der_hint(data, "x509"))
     good: list[x509.Certificate] = []
     bad: list[BadFile] = []
     for number, block in enumerate(wanted, 1):
@@ -45,7 +56,7 @@ def certificates(data: bytes) -> tuple[list[x509.Certificate], list[BadFile]]:
             # What cryptography will refuse one day is a certificate that works today.
             warnings.simplefilter("ignore")
             try:
-                certificate = x509.load_pem_x509_certificate(block)
+                certificate = load(block)
                 certificate.public_key()
                 list(certificate.extensions)
             except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension):
@@ -84,20 +95,40 @@ def private_key(data: bytes) -> PrivateKeyTypes:
 
 
 def revocation_lists(data: bytes) -> list[bytes]:
-    """The DER of every revocation list in a file, which is PEM or one list in DER.
+    """The DER of every revocation list in a file, PEM or DER.
 
     A list may have a million entries, so it is decoded here once and taken apart elsewhere.
 
     Raises:
         BadFile: there is none, or one is damaged.
     """
-    if data[:1] == b"\x30" and not _BEGIN.search(data):
-        return [data]
+    if _is_der(data):
+        return _elements(data)
     blocks = _blocks(data)
     wanted = [block for label, block in blocks if label in _LIST]
     if not wanted:
-        raise BadFile(_nothing("revocation list", data, blocks))
+        raise NothingThere(_nothing("revocation list", data, blocks))
     return [_decoded(block, number if len(wanted) > 1 else 0) for number, block in enumerate(wanted, 1)]
+
+
+def _is_der(data: bytes) -> bool:
+    return data[:1] == b"\x30" and not _BEGIN.search(data)
+
+
+def _elements(data: bytes) -> list[bytes]:
+    """The elements of DER that stand one after the other. What does not fit is left to the parser: it is in the last one."""
+    found, at = [], 0
+    while at < len(data):
+        size = data[at + 1] if at + 1 < len(data) else 0
+        octets = size & 0x7F if size & 0x80 else 0
+        if octets:
+            size = int.from_bytes(data[at + 2 : at + 2 + octets], "big")
+        end = at + 2 + octets + size
+        if data[at] != 0x30 or octets > 4 or end > len(data):
+            end = len(data)
+        found.append(data[at:end])
+        at = end
+    return found
 
 
 def _decoded(block: bytes, number: int) -> bytes:

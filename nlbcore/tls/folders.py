@@ -1,0 +1,57 @@
+"""Folders in place of files, in `ca` and `crl`: which files in one count, and which of them have to be good.
+
+Every file counts whose name is not hidden and no editor's backup, in the order of the names; folders below do not. What is
+there twice, as `c_rehash` makes it with links, counts once. A folder may be both `ca` and `crl`: what is called `.crl` is not
+looked into for certificates, what is called `.crt` or `.cer` not for lists. A file whose name says that it is what is looked
+for has to be good; others may hold some, and are told of if they do not.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from nlbcore.tls.pem import BadFile, NothingThere
+
+CERTIFICATES = frozenset({".crt", ".cer"})
+LISTS = frozenset({".crl"})
+_EITHER = frozenset({".pem", ".der"})
+
+
+def is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def files_in(folder: Path, without: frozenset[str] = frozenset()) -> list[Path]:
+    """The files that count, in order, without those whose names end so.
+
+    Raises:
+        BadFile: the folder may not be read, or there is none in it
+    """
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder))
+    except OSError as error:
+        raise BadFile(f"this folder cannot be read: {(error.strerror or 'no reason given').lower()}") from None
+    found: dict[str, Path] = {}
+    for name in names:
+        path = folder / name
+        if (
+            not name.startswith(".")
+            and not name.endswith("~")
+            and path.suffix.lower() not in without
+            and not is_folder(path)
+        ):
+            found.setdefault(os.path.realpath(path), path)
+    if not found:
+        raise BadFile("there is no file in this folder")
+    return list(found.values())
+
+
+def is_foreign(path: Path, error: BadFile, kind: frozenset[str]) -> bool:
+    """Whether a file of a folder that cannot be used is none of `kind`, so that it may be passed over."""
+    suffix = path.suffix.lower()
+    return suffix not in kind and (isinstance(error, NothingThere) or suffix not in _EITHER)
