@@ -165,6 +165,11 @@ def _client_auth(loaded: Loaded, listener: Listener, path: KeyPath) -> Iterator[
         yield loaded.finding(
             (*path, "crl"), "warning", 'has no effect while mode = "off"', 'mode = "required" turns it on'
         )
+    for key in ("allow", "deny"):
+        if auth.mode == "off" and getattr(auth, key) and loaded.whole(path):
+            yield loaded.finding(
+                (*path, key), "warning", 'has no effect while mode = "off"', 'mode = "required" turns it on'
+            )
     for key, default in (("on_crl_overdue", "refuse"), ("crl_scope", "leaf")):
         if getattr(auth, key) != default and not auth.crl and loaded.whole(path):
             yield loaded.finding((*path, key), "warning", "has no effect without `crl`")

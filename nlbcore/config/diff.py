@@ -7,6 +7,7 @@ the files, not their names (``tls/changes``). A list never makes more than a scr
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,7 @@ def _table(old: Table, new: Table, path: KeyPath) -> Iterator[str]:
 def _changed(old: Any, new: Any, path: KeyPath) -> Iterator[str]:
     if isinstance(new, dict):
         yield from _table(old, new, path)
-    elif isinstance(new, list):
+    elif isinstance(new, list) or isinstance(old, list):
         if path[-1] == "servers":
             yield from _servers(old, new, path)
         elif old != new:
@@ -109,17 +110,25 @@ def _shortened(lines: list[str], path: KeyPath, what: str) -> Iterator[str]:
         yield f"{key_text(path)}: {len(lines) - SHOWN} more {what}"
 
 
-def _entries(old: list[Any], new: list[Any]) -> str:
-    """What came into a list and what left it."""
+def _entries(old: list[Any] | None, new: list[Any] | None) -> str:
+    """What came into a list and what left it; None: there was none, or there is none now."""
+    if old is None or new is None:
+        return f"absent -> {_several(new or [])}" if old is None else f"{_several(old)} -> absent"
     parts = [
         f"{what} {_several(items)}"
         for what, items in (
-            ("added", [item for item in new if item not in old]),
-            ("removed", [item for item in old if item not in new]),
+            ("added", _without(new, old)),
+            ("removed", _without(old, new)),
         )
         if items
     ]
     return "; ".join(parts) or "in another order"
+
+
+def _without(items: list[Any], others: list[Any]) -> list[Any]:
+    """Those that are not among the others, of which there may be thousands."""
+    known = {json.dumps(item, sort_keys=True) for item in others}
+    return [item for item in items if json.dumps(item, sort_keys=True) not in known]
 
 
 def _several(items: list[Any]) -> str:

@@ -40,6 +40,7 @@ from nlbcore.config.values import (
     lower,
     one_or_list,
     one_or_more,
+    one_or_none,
 )
 
 
@@ -138,7 +139,6 @@ class CertificatePair(Table):
 class ClientAuth(Table):
     """`[listeners.NAME.client_auth]`"""
 
-    not_built: ClassVar[frozenset[str]] = frozenset({"allow", "deny"})
 
     mode: Literal["off", "optional", "required", "report"] = option(
         "off",
@@ -181,7 +181,7 @@ class ClientAuth(Table):
     )
     on_revoked: Literal["close", "keep"] = option(
         "close",
-        "What happens to live connections that a reload (a revocation list, a changed CA) would refuse now.",
+        "What happens to live connections that a reload (a revocation list, `allow` and `deny`, a changed CA) would refuse now.",
     )
     on_expired: Literal["close", "keep"] = option(
         "close",
@@ -201,6 +201,38 @@ class ClientAuth(Table):
         "identifier, a critical basicConstraints or a key usage, or any certificate the identifier of its issuer's key. "
         "Without it a CA certificate, one for signing certificates, an X.509 v1 certificate and one with malformed or no "
         "names is never a client either.",
+    )
+    allow: Annotated[
+        tuple[str, ...] | None,
+        BeforeValidator(one_or_none),
+        one_or_list(TEXT_SCHEMA),
+        Kind("a rule or a list of rules", '["cn:client-*", "dns:*.corp.example", "uri:spiffe://prod/*"]'),
+    ] = option(
+        None,
+        "Which client certificates are let in, of those that `ca` vouches for: at least one entry must match. "
+        "`cn:`, `o:` and `ou:` are compared with the subject, `dns:`, `uri:`, `email:` and `ip:` (one or a network) with "
+        "subjectAltName, never one with the other; `serial:` is hexadecimal, `sha256:` is the fingerprint of the "
+        "certificate, `spki-sha256:` that of its public key (also in base64). "
+        "`*` stands for any characters within a label of a host name, a segment of a path, the part before an at sign, or a "
+        "cn, o, ou; alone it stands for one that is not empty. `**` stands for one or more, as the first label of a `dns:` or "
+        "the last segment of a `uri:` rule. "
+        "Case of ASCII letters does not count, but behind the host of a URI and before the at sign; a name in other letters "
+        "is compared as xn--. A certificate with several common names is allowed by none of them; one with several other "
+        "names by any. A name that could be read in two ways (with a NUL byte, of a bad encoding) is allowed by no entry.",
+        default_text="absent: all",
+    )
+    deny: Annotated[
+        tuple[str, ...],
+        BeforeValidator(any_number),
+        one_or_list(TEXT_SCHEMA, least=0),
+        Kind("a rule or a list of rules", '["cn:mallory", "serial:0x1f:a0"]'),
+    ] = option(
+        (),
+        "Which client certificates are refused, whatever `allow` says: one entry that matches is enough, by any name of the "
+        "certificate. The forms are those of `allow`; before the at sign, case does not count here. A name that could be read "
+        "in two ways is denied as soon as there is an entry of its kind. To shut out one certificate, a serial number or a "
+        "fingerprint is surer than a name, and a revocation list surer than both.",
+        default_text="absent: nobody",
     )
     advertise_ca_names: bool = option(
         True,

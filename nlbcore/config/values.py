@@ -179,6 +179,10 @@ def one_or_more(value: object) -> object:
     return as_tuple(value)
 
 
+def one_or_none(value: object) -> object:
+    return None if value is None else one_or_more(value)
+
+
 def any_number(value: object) -> object:
     return () if value == [] else one_or_more(value)
 

@@ -26,7 +26,11 @@ from nlbcore.engine.preamble cimport FRONT, preamble_due
 from nlbcore.engine.relay cimport (
     PUMP_AGAIN, PUMP_CLIENT_BROKEN, PUMP_DONE, PUMP_SERVER_BROKEN, PUMP_TRUNCATED, PUMP_WAIT, pump,
 )
+from nlbcore.engine.names cimport (
+    Kind, LONGEST_NAME, NO_NAME, Parts, names_alternative, names_attribute, names_parts,
+)
 from nlbcore.engine.revoked cimport Table, revoked_look
+from nlbcore.engine.sha256 cimport sha256_of
 from nlbcore.engine.slab cimport (
     HELLO, Identity, Listener, ServerName, Session, TRUNCATED_CLOSES, TRUNCATED_RESETS, session_at, session_count,
     session_find, session_free, session_new,
@@ -49,6 +53,39 @@ def is_authority(bytes der):
 
 def has_alternative_name(bytes der):
     return der_has_alternative_name(<const unsigned char *>der, <uint32_t>len(der))
+
+
+def sha256(bytes data):
+    cdef unsigned char digest[32]
+    sha256_of(data, <uint32_t>len(data), digest)
+    return digest[:32]
+
+
+cdef list names_of(bytes der, bint subject):
+    """Kind and form of each name; None for one that cannot be read."""
+    cdef unsigned char name[LONGEST_NAME]
+    cdef Parts parts
+    cdef Kind kind
+    cdef int size
+    found = []
+    if not names_parts(der, <uint32_t>len(der), &parts):
+        raise ValueError
+    while True:
+        if subject:
+            size = names_attribute(&parts.subject, &kind, name)
+        else:
+            size = names_alternative(&parts.names, &kind, name)
+        if size == NO_NAME:
+            return found
+        found.append((<int>kind, name[:size] if size >= 0 else None))
+
+
+def subject_names(bytes der):
+    return names_of(der, True)
+
+
+def alternative_names(bytes der):
+    return names_of(der, False)
 
 
 cdef Cursor cursor_of(bytes data):

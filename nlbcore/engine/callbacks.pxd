@@ -5,7 +5,7 @@ from nlbcore.engine.slab cimport Identity, Listener, Session
 cdef Session *current
 
 cdef SSL_CTX *name_context(const Listener *listener, const char *name, int64_t now) noexcept nogil
-cdef int judge_for(const Listener *listener, const Identity *identity) noexcept nogil
+cdef int judge_for(const Listener *listener, Identity *identity) noexcept nogil
 cdef int revocation(const Listener *listener, const Identity *identity) noexcept nogil
 cdef void chain_free(STACK_OF_X509 *chain) noexcept nogil
 cdef int name_put(

@@ -18,15 +18,16 @@ from libc.string cimport memcmp, memcpy
 from nlbcore.engine.identities cimport identity_drop, identity_issued_by, identity_take
 from nlbcore.engine.linux.clock cimport CLOCK_REALTIME, clock_gettime, timespec
 from nlbcore.engine.openssl cimport (
-    SSL, SSL_AD_BAD_CERTIFICATE, SSL_AD_CERTIFICATE_EXPIRED, SSL_AD_CERTIFICATE_REVOKED, SSL_AD_INTERNAL_ERROR,
-    SSL_AD_UNKNOWN_CA,
-    SSL_AD_UNRECOGNIZED_NAME, SSL_CTX, SSL_OP_NO_TICKET, SSL_TLSEXT_ERR_ALERT_FATAL, SSL_TLSEXT_ERR_NOACK,
-    SSL_TLSEXT_ERR_OK, SSL_VERIFY_FAIL_IF_NO_PEER_CERT, SSL_VERIFY_NONE, SSL_VERIFY_PEER, STACK_OF_X509,
-    TLSEXT_NAMETYPE_host_name, X509, X509_STORE_CTX, X509_V_ERR_CA_KEY_TOO_SMALL, X509_V_ERR_CA_MD_TOO_WEAK,
+    SSL, SSL_AD_BAD_CERTIFICATE, SSL_AD_CERTIFICATE_EXPIRED, SSL_AD_CERTIFICATE_REVOKED, SSL_AD_CERTIFICATE_UNKNOWN,
+    SSL_AD_INTERNAL_ERROR, SSL_AD_UNKNOWN_CA, SSL_AD_UNRECOGNIZED_NAME, SSL_CTX, SSL_OP_NO_TICKET,
+    SSL_TLSEXT_ERR_ALERT_FATAL, SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_OK, SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
+    SSL_VERIFY_NONE, SSL_VERIFY_PEER, STACK_OF_X509, TLSEXT_NAMETYPE_host_name, X509, X509_STORE_CTX,
+    X509_V_ERR_CA_KEY_TOO_SMALL, X509_V_ERR_CA_MD_TOO_WEAK,
     X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_REVOKED, X509_V_ERR_CRL_HAS_EXPIRED,
     X509_V_ERR_UNABLE_TO_GET_CRL, X509_V_OK, ossl, weak_key, weak_signature,
 )
 from nlbcore.engine.revoked cimport revoked_look
+from nlbcore.engine.rules cimport V_DENIED, V_NOT_ALLOWED, rules_judge
 from nlbcore.engine.slab cimport Identity, Listener, ServerName, Session
 from nlbcore.engine.tickets cimport tickets_wanted
 
@@ -83,7 +84,7 @@ cdef int revocation(const Listener *listener, const Identity *identity) noexcept
 
 
 cdef const Listener *in_force(const Listener *listener) noexcept nogil:
-    """Whose revocation lists count: a reload may have overtaken the handshake."""
+    """Whose revocation lists and rules count: a reload may have overtaken the handshake."""
     if listener.successor != NULL and listener.successor.verify:
         return listener.successor
     return listener
@@ -118,6 +119,8 @@ cdef int verify(int ok, X509_STORE_CTX *store) noexcept nogil:
                 error = revocation(in_force(s.listener), s.identity)
             else:
                 error = X509_V_ERR_UNABLE_TO_GET_CRL
+        if error == X509_V_OK:
+            error = rules_judge(in_force(s.listener), s.identity)
     else:
         certificate = ossl.X509_STORE_CTX_get_current_cert(store)
         if weak_key(certificate):
@@ -132,12 +135,13 @@ cdef int verify(int ok, X509_STORE_CTX *store) noexcept nogil:
     return s.listener.report
 
 
-cdef int judge_for(const Listener *listener, const Identity *identity) noexcept nogil:
+cdef int judge_for(const Listener *listener, Identity *identity) noexcept nogil:
     """What may have changed since a certificate was verified: a verification result, 0 when it is still good.
 
     The one place that is asked after every handshake, full or resumed, and of live connections after a reload.
     """
     cdef timespec now
+    cdef int error
     clock_gettime(CLOCK_REALTIME, &now)
     if identity.fault:
         return identity.fault
@@ -145,7 +149,8 @@ cdef int judge_for(const Listener *listener, const Identity *identity) noexcept 
         return X509_V_ERR_CERT_NOT_YET_VALID
     if now.tv_sec > identity.not_after:
         return X509_V_ERR_CERT_HAS_EXPIRED
-    return revocation(listener, identity)
+    error = revocation(listener, identity)
+    return error if error != X509_V_OK else rules_judge(listener, identity)
 
 
 cdef int resumed(Session *s, SSL *ssl) noexcept nogil:
@@ -158,7 +163,7 @@ cdef int resumed(Session *s, SSL *ssl) noexcept nogil:
     if s.identity == NULL:
         return SSL_AD_INTERNAL_ERROR
     s.verify_error = <int>ossl.SSL_get_verify_result(ssl)       # not good: only where it began was it let in
-    if s.verify_error == X509_V_OK:
+    if s.verify_error == X509_V_OK or s.verify_error in (V_NOT_ALLOWED, V_DENIED):      # by the rules of that time
         s.verify_error = judge_for(in_force(s.listener), s.identity)
     if s.verify_error == X509_V_OK or s.listener.report:
         return 0
@@ -182,6 +187,8 @@ cdef int alert_of(int error) noexcept nogil:
         return SSL_AD_UNKNOWN_CA
     if error in (X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CRL_HAS_EXPIRED):
         return SSL_AD_CERTIFICATE_EXPIRED
+    if error in (V_NOT_ALLOWED, V_DENIED):
+        return SSL_AD_CERTIFICATE_UNKNOWN
     return SSL_AD_BAD_CERTIFICATE
 
 

@@ -31,6 +31,7 @@ from nlbcore.engine.linux.unistd cimport errno, write
 from nlbcore.engine.openssl cimport BIO, SSL, SSL_CTX, X509_STORE, ossl
 from nlbcore.engine.preamble cimport FRONT
 from nlbcore.engine.revoked cimport Table
+from nlbcore.engine.rules cimport Rules
 from nlbcore.engine.session cimport (
     serve_closed, serve_handshakes, serve_ready, session_accept, session_end, session_event, session_timeout,
     sessions_open, work_waits,
@@ -154,6 +155,9 @@ cdef class Engine:
         if plan.revocations is not None:
             listener.revocations = (<Table?>plan.revocations).at
             listener.overdue_accepted = plan.overdue_accepted
+        if plan.rules is not None:
+            listener.rules = (<Rules?>plan.rules).at
+            listener.rules_number = (<Rules>plan.rules).number
         listener.store = <X509_STORE *><uintptr_t>plan.store
         listener.depth = plan.depth
         listener.keep_live = plan.keep_live

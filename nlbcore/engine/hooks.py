@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from nlbcore.engine.revoked import Table
+    from nlbcore.engine.rules import Rules
 
 
 class Front(Protocol):
@@ -52,6 +53,7 @@ class ListenerPlan:
         names: address of the certificate context for each server name, lower case, ``*.`` for a wildcard
         more_names: how many of them `Engine.add_names` will bring
         revocations: the table of the listener's revocation lists; None: nobody is revoked
+        rules: the table of the listener's `allow` and `deny`; None: everybody is allowed
         overdue_accepted: a list past its nextUpdate refuses only those that it has
         store: address of the ``X509_STORE`` with the CAs of the clients, to verify live connections again
         depth: intermediates allowed
@@ -88,6 +90,7 @@ class ListenerPlan:
     more_names: int = 0
     revocations: Table | None = None
     overdue_accepted: bool = False
+    rules: Rules | None = None
     store: int = 0
     depth: int = 100
     lost_trust: bool = False

@@ -13,7 +13,8 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 from nlbcore.engine.counters cimport EXPIRING, LISTENERS, block, shared
 from nlbcore.engine.linux.clock cimport CLOCK_REALTIME, clock_gettime, timespec
-from nlbcore.engine.openssl cimport X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_REVOKED, X509_V_OK, ossl
+from nlbcore.engine.openssl cimport X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_REVOKED, X509_V_OK
+from nlbcore.engine.rules cimport rules_reason
 from nlbcore.engine.session cimport session_end
 from nlbcore.engine.slab cimport CONNECT, Listener, RELAY, Session, session_at, session_slots
 from nlbcore.engine.timers cimport timers_clock_us, timers_now
@@ -145,7 +146,7 @@ cdef void sweep(uint64_t us) noexcept nogil:
 cdef void refuse_live(Session *s, int error) noexcept nogil:
     """Its client would not be let in any more."""
     s.verify_error = error
-    s.detail = ossl.X509_verify_cert_error_string(error)
+    s.detail = rules_reason(error, s.identity)
     if error == X509_V_ERR_CERT_REVOKED:
         session_end(s, BECAME_REVOKED)
     elif error == X509_V_ERR_CERT_HAS_EXPIRED:

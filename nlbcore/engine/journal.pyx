@@ -12,6 +12,7 @@ from nlbcore.engine.linux.clock cimport CLOCK_REALTIME, clock_gettime, timespec
 from nlbcore.engine.linux.socket cimport AF_INET, AF_INET6, ntohs, sockaddr_in, sockaddr_in6
 from nlbcore.engine.linux.unistd cimport write
 from nlbcore.engine.openssl cimport TLSEXT_NAMETYPE_host_name, ossl
+from nlbcore.engine.rules cimport rules_reason
 from nlbcore.engine.slab cimport Session
 from nlbcore.engine.timers cimport timers_clock_us
 
@@ -230,8 +231,8 @@ cdef void journal_wake(int eventfd) noexcept nogil:
 
 
 def verify_text(int error):
-    """OpenSSL's words for a verification result."""
-    return ossl.X509_verify_cert_error_string(error).decode()
+    """OpenSSL's words for a verification result, or ours."""
+    return rules_reason(error, NULL).decode()
 
 
 def record_layout():

@@ -12,9 +12,9 @@ from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
 from nlbcore.engine.linux.clock cimport timegm, tm
 from nlbcore.termination cimport (
-    BAD_CERTIFICATE, BAD_SIGNATURE, CHAIN_TOO_LONG, CLIENT_ALERT, CRL_MISSING, CRL_OVERDUE, EXPIRED, HANDSHAKE_ERROR,
-    NOT_TLS, NOT_YET_VALID, NO_ALPN, NO_CERTIFICATE, NO_SHARED_CIPHER, OPEN, REVOKED, UNKNOWN_CA, UNSUPPORTED_VERSION,
-    WEAK_KEY, WRONG_PURPOSE,
+    BAD_CERTIFICATE, BAD_SIGNATURE, CHAIN_TOO_LONG, CLIENT_ALERT, CRL_MISSING, CRL_OVERDUE, DENIED, EXPIRED,
+    HANDSHAKE_ERROR, NOT_ALLOWED, NOT_TLS, NOT_YET_VALID, NO_ALPN, NO_CERTIFICATE, NO_SHARED_CIPHER, OPEN, REVOKED,
+    UNKNOWN_CA, UNSUPPORTED_VERSION, WEAK_KEY, WRONG_PURPOSE,
 )
 
 import importlib.metadata
@@ -211,6 +211,10 @@ cdef int word_of_verify(long result) noexcept nogil:
         return WRONG_PURPOSE
     if result in (66, 67, 68):
         return WEAK_KEY
+    if result == 1001:                      # ours, of rules.pxd
+        return NOT_ALLOWED
+    if result == 1002:
+        return DENIED
     return BAD_CERTIFICATE
 
 

@@ -36,6 +36,7 @@ from nlbcore.engine.preamble cimport preamble_begin, preamble_due, preamble_free
 from nlbcore.engine.relay cimport (
     PUMP_AGAIN, PUMP_CLIENT_BROKEN, PUMP_DONE, PUMP_SERVER_BROKEN, PUMP_TRUNCATED, PUMP_WAIT, Pumped, pump,
 )
+from nlbcore.engine.rules cimport rules_reason
 from nlbcore.engine.slab cimport (
     CLOSED, CONNECT, FIRST_STEPS, FLUSH, FREE, HANDSHAKE, HELLO, Identity, LINGER, Listener, NEXT_STEPS, NO_QUEUE,
     PREAMBLE, QUEUES, Queue, READY, RELAY, Session, State, session_find, session_free, session_new,
@@ -413,7 +414,7 @@ cdef int handshake_word(Session *s) noexcept nogil:
 
 
 cdef int verify_word(Session *s) noexcept nogil:
-    s.detail = ossl.X509_verify_cert_error_string(s.verify_error)
+    s.detail = rules_reason(s.verify_error, s.identity)
     return word_of_verify(s.verify_error)
 
 

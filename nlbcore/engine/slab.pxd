@@ -52,6 +52,9 @@ cdef struct Identity:
     unsigned char *der
     unsigned char *issuer_key   # SubjectPublicKeyInfo of the verified issuer; NULL: not known here
     uint32_t issuer_key_size
+    uint64_t ruled_by           # rules.pyx: what these rules say ...
+    int ruling                  # ... is this verification result ...
+    char denied_by[96]          # ... for this reason
     const Listener *judged_for      # trust.pyx: found good for this listener ...
     uint32_t judged_in              # ... in this re-check
     uint32_t counted_in             # janitor.pyx: counted in this round ...
@@ -107,6 +110,8 @@ cdef struct Listener:
     const unsigned char *alpn   # our protocols in order of preference, wire format
     uint32_t alpn_size
     const unsigned char *revocations    # the table of revoked.pyx; NULL: nobody is revoked
+    const unsigned char *rules          # the table of rules.pyx; NULL: everybody is allowed
+    uint64_t rules_number
     void *front                 # the Python object that makes connections; borrowed from Engine
     int ready                   # connections in the nursery
     SSL *nursery[NURSERY]

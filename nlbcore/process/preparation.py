@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from nlbcore.engine.hooks import ListenerPlan
 from nlbcore.engine.revoked import Table
+from nlbcore.engine.rules import Rules
 from nlbcore.pool.schedulers import Group, route_address
 from nlbcore.process.proxy_protocol import proxy_protocol
 from nlbcore.process.snapshot import Snapshot
@@ -249,6 +250,7 @@ class Preparation:
             alpn=wanted.alpn if wanted is not None else b"",
             fallback=context_address(served.first) if served is not None else 0,
             revocations=Table(material.revocations) if material.revocations is not None else None,
+            rules=Rules(material.rules) if material.rules is not None else None,
             overdue_accepted=listener.client_auth.on_crl_overdue == "accept",
             store=store_address(wanted.live_store) if wanted is not None else 0,
             depth=listener.client_auth.depth,

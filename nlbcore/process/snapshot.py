@@ -7,7 +7,7 @@ memfd; workers never read files. The rows say where in the segment each listener
     8 + 8 bytes each    where each of them begins and how long it is
     the texts (pickles: the head, then the pieces) and the buffers, each at a multiple of ALIGN, each once
 
-What there may be thousands of - certificates, servers - is not in the head but in pieces of PIECE each, so that a worker
+What there may be thousands of - certificates, servers, identity rules - is not in the head but in pieces, so that a worker
 can read a generation in steps while it serves (1,000 certificates at once took 12 ms). What is large and only looked into
 (revocation tables) is pickled out of band (PEP 574), so that all workers read one and the same memory, that of the memfd.
 The configuration comes without `certificates`: they are in the material.
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 ALIGN = 64
 PIECE = 32
+TEXTS = 1024
+"""Rules in a piece: a worker needs none of them, the table in the material says all."""
+
+RULES = ("allow", "deny")
 _COUNTS = struct.Struct("=QQ")
 _PLACE = struct.Struct("=QQ")
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -129,7 +133,17 @@ class Snapshot:
         """Itself without what comes in pieces; and the pieces: kind, name, items."""
         config, material = self.config, self.material
         groups = {name: group.model_copy(update={"servers": ()}) for name, group in config.server_groups.items()}
-        listeners = {name: one.model_copy(update={"certificates": ()}) for name, one in config.listeners.items()}
+        listeners = {
+            name: one.model_copy(
+                update={
+                    "certificates": (),
+                    "client_auth": one.client_auth.model_copy(
+                        update={kind: () for kind in RULES if getattr(one.client_auth, kind)}
+                    ),
+                }
+            )
+            for name, one in config.listeners.items()
+        }
         lean = replace(
             self,
             config=config.model_copy(update={"server_groups": groups, "listeners": listeners}),
@@ -142,6 +156,9 @@ class Snapshot:
             pieces += (("servers", name, items) for items in _pieces(group.servers))
         for name, one in material.listeners.items():
             pieces += (("certificates", name, items) for items in _pieces(one.certificates))
+        for name, listener in config.listeners.items():
+            for kind in RULES:
+                pieces += ((kind, name, items) for items in _pieces(getattr(listener.client_auth, kind) or (), TEXTS))
         return lean, pieces
 
     def together(self, pieces: Mapping[tuple[str, str], tuple[Any, ...]]) -> Snapshot:
@@ -154,9 +171,19 @@ class Snapshot:
             name: replace(one, certificates=pieces.get(("certificates", name), ()))
             for name, one in self.material.listeners.items()
         }
+        served = {
+            name: one.model_copy(
+                update={
+                    "client_auth": one.client_auth.model_copy(
+                        update={kind: pieces[kind, name] for kind in RULES if (kind, name) in pieces}
+                    )
+                }
+            )
+            for name, one in self.config.listeners.items()
+        }
         return replace(
             self,
-            config=self.config.model_copy(update={"server_groups": groups}),
+            config=self.config.model_copy(update={"server_groups": groups, "listeners": served}),
             material=replace(self.material, listeners=listeners),
         )
 
@@ -195,8 +222,8 @@ class Snapshot:
                 return snapshot
 
 
-def _pieces(items: Sequence[Any]) -> Iterable[tuple[Any, ...]]:
-    return (tuple(items[start : start + PIECE]) for start in range(0, len(items), PIECE))
+def _pieces(items: Sequence[Any], size: int = PIECE) -> Iterable[tuple[Any, ...]]:
+    return (tuple(items[start : start + size]) for start in range(0, len(items), size))
 
 
 def _aligned(offset: int) -> int:

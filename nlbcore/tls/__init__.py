@@ -5,5 +5,6 @@
 - `pem`: PEM files taken apart
 - `x509rules`: what can be said about a certificate without a connection
 - `context`: apply(front, snapshot): a listener's settings on a TLS context
+- `rules`, `ruletable`: what `allow` and `deny` mean, and the table that the engine looks into
 - `identity`: who a client certificate says its owner is
 """

@@ -29,6 +29,7 @@ from nlbcore.tls.custom_policy import policy_named
 from nlbcore.tls.folders import CERTIFICATES, LISTS, files_in, is_folder, is_foreign
 from nlbcore.tls.pem import BadFile
 from nlbcore.tls.revocation import InForce, Revocations, Source, compile_lists
+from nlbcore.tls.ruletable import Compiled, compile_rules
 from nlbcore.tls.x509rules import authority_remarks, chain_remarks, dns_names, key_type, server_remarks
 
 if TYPE_CHECKING:
@@ -86,17 +87,19 @@ class ListenerMaterial:
         ca: DER, each once, in the order of the files.
         revocations: the compiled table of the revocation lists (see `engine.revoked`); None without `crl`.
         lists: the revocation lists in it.
+        rules: the compiled table of `allow` and `deny` (see `engine.rules`); None without them.
     """
 
     certificates: tuple[ServerCertificate, ...] = ()
     ca: tuple[bytes, ...] = field(default=(), repr=False)
     revocations: bytes | memoryview | None = field(default=None, repr=False)
     lists: tuple[InForce, ...] = ()
+    rules: bytes | memoryview | None = field(default=None, repr=False)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """The table may be pickled out of band (PEP 574), so that processes share it instead of having copies."""
-        table = None if self.revocations is None else pickle.PickleBuffer(self.revocations)
-        return ListenerMaterial, (self.certificates, self.ca, table, self.lists)
+        """The tables may be pickled out of band (PEP 574), so that processes share them instead of having copies."""
+        lists, rules = (None if one is None else pickle.PickleBuffer(one) for one in (self.revocations, self.rules))
+        return ListenerMaterial, (self.certificates, self.ca, lists, self.lists, rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +142,7 @@ class _Reader:
         self._file = file
         self._contents: dict[Path, tuple[bytes, os.stat_result] | BadFile] = {}
         self._tables: dict[tuple[object, ...], Revocations] = {}
+        self._compiled: dict[tuple[tuple[str, ...], tuple[str, ...]], Compiled] = {}
         self._now = datetime.datetime.now(datetime.UTC)
         self.findings: list[Finding] = []
 
@@ -157,7 +161,24 @@ class _Reader:
                 for file in self._files(name, where, CERTIFICATES, LISTS, partial(self._certificates_in, der=True)):
                     authorities.update(dict.fromkeys(self._authorities(file, where)))
         lists = self._revocations(listener.client_auth, tuple(authorities), (*path, "client_auth", "crl"))
-        return ListenerMaterial(tuple(certificates), tuple(authorities), lists.table, lists.in_force)
+        rules = self._rules(listener.client_auth, len(authorities), (*path, "client_auth"))
+        return ListenerMaterial(tuple(certificates), tuple(authorities), lists.table, lists.in_force, rules)
+
+    def _rules(self, auth: ClientAuth, authorities: int, path: KeyPath) -> bytes | None:
+        """A listener's identity rules; compiled once for all listeners with the same ones."""
+        if auth.mode == "off":
+            return None
+        key = (auth.allow or (), auth.deny)
+        if key not in self._compiled:
+            self._compiled[key] = compile_rules(*key)
+        made = self._compiled[key]
+        lists = dict(zip(("allow", "deny"), key, strict=True))
+        for name, number, severity, text, hint in made.remarks:
+            self._add((*path, name, *((number,) if len(lists[name]) > 1 else ())), severity, text, hint)
+        if authorities > 1 and any(text.lower().startswith("serial:") for text in key[0]):
+            text = "serial numbers are one CA's own: with several CAs, another one's client may have the same"
+            self._add((*path, "allow"), "warning", text, "sha256: names one certificate")
+        return made.table
 
     def _revocations(self, auth: ClientAuth, authorities: tuple[bytes, ...], path: KeyPath) -> Revocations:
         """A listener's lists; compiled once for all listeners with the same lists and CAs."""

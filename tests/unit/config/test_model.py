@@ -298,8 +298,6 @@ def test_no_network(value: str, words: str) -> None:
 NOT_BUILT = [
     (("node",), "user"),
     (("listeners", "web"), "max_connection_age"),
-    (("listeners", "web", "client_auth"), "allow"),
-    (("listeners", "web", "client_auth"), "deny"),
     (("server_groups", "app", "health_check"), "domain"),
     (("server_groups", "app", "health_check"), "url"),
     (("server_groups", "app", "health_check"), "method"),

@@ -48,7 +48,7 @@ def test_the_sample_shows_every_option_with_its_default(tmp_path: Path) -> None:
         assert f"\n{item.key} = " in everything
     given = {"name", "alpn_policy", "control_socket", "admin", "pid_file"}
     listener, default = config.listeners["web"], plain.listeners["web"]
-    auth = listener.client_auth.model_copy(update={"crl": ()})
+    auth = listener.client_auth.model_copy(update={"crl": (), "allow": None, "deny": ()})
     shown: dict[str, object] = {"alpn_policy": None, "client_auth": auth, "accept_proxy_protocol_from": ()}
     shown["security_policy"] = POLICIES[-1]
     assert listener.model_copy(update=shown) == default
