@@ -1,5 +1,6 @@
-from collections.abc import Buffer
-from typing import NamedTuple, final
+from typing import NamedTuple, Self, final
+
+NAMES: tuple[str, ...]
 
 class Verdict(NamedTuple):
     word: str
@@ -9,7 +10,7 @@ class Verdict(NamedTuple):
 
 @final
 class Rules:
-    def __init__(self, buffer: Buffer) -> None: ...
+    def __new__(cls, buffer: bytes | memoryview) -> Self: ...
     @property
     def number(self) -> int: ...
     def look(self, der: bytes) -> Verdict: ...

@@ -356,7 +356,7 @@ def test_what_is_no_table(table: bytes) -> None:
         with pytest.raises(ValueError, match=reason):
             Rules(bad)
     with pytest.raises(ValueError, match="can be written to"):
-        Rules(bytearray(table))
+        Rules(memoryview(bytearray(table)))
 
 
 def test_every_offset_is_checked(table: bytes) -> None:
