@@ -139,7 +139,6 @@ class CertificatePair(Table):
 class ClientAuth(Table):
     """`[listeners.NAME.client_auth]`"""
 
-
     mode: Literal["off", "optional", "required", "report"] = option(
         "off",
         "off: clients are not asked for a certificate. "

@@ -439,8 +439,10 @@ cdef const char *rules_reason(int error, const Identity *identity) noexcept nogi
     """What the log says beside the word for a verification result, ours or OpenSSL's."""
     if error == V_NOT_ALLOWED:
         return b"no entry of allow matches"
+    if error == V_DENIED and identity == NULL:
+        return b"an entry of deny matches"
     if error == V_DENIED:
-        return identity.denied_by if identity != NULL else b"an entry of deny matches"
+        return identity.denied_by
     return ossl.X509_verify_cert_error_string(error)
 
 
