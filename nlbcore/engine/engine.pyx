@@ -134,9 +134,7 @@ cdef class Engine:
         listener.row = plan.row
         listener.group_row = plan.group_row
         listener.tls = plan.front is not None
-        listener.verify = plan.verify
-        listener.optional = plan.optional
-        listener.report = plan.report
+        _ask_clients(listener, plan)
         listener.tickets = plan.tickets
         listener.strict_sni = plan.strict_sni
         listener.on_truncated = TRUNCATED_RESETS if plan.reset_truncated else TRUNCATED_CLOSES
@@ -152,16 +150,6 @@ cdef class Engine:
         listener.counters = &block.listeners[listener.row]
         listener.alpn = <const unsigned char *><const char *>(<bytes>plan.alpn)
         listener.alpn_size = len(plan.alpn)
-        if plan.revocations is not None:
-            listener.revocations = (<Table?>plan.revocations).at
-            listener.overdue_accepted = plan.overdue_accepted
-        if plan.rules is not None:
-            listener.rules = (<Rules?>plan.rules).at
-            listener.rules_number = (<Rules>plan.rules).number
-        listener.store = <X509_STORE *><uintptr_t>plan.store
-        listener.depth = plan.depth
-        listener.keep_live = plan.keep_live
-        listener.keep_expired = plan.keep_expired
         listener.announce = _ANNOUNCE[plan.announce]
         listener.announce_limit = plan.announce_limit
         listener.node = <const char *>(<bytes>plan.node)
@@ -469,6 +457,24 @@ cdef class _Installed:
             _flush(self.at)
             free(self.at.names)
             free(self.at)
+
+
+cdef int _ask_clients(Listener *listener, object plan) except -1:
+    """What the plan says of client certificates."""
+    listener.verify = plan.verify
+    listener.optional = plan.optional
+    listener.report = plan.report
+    if plan.revocations is not None:
+        listener.revocations = (<Table?>plan.revocations).at
+        listener.overdue_accepted = plan.overdue_accepted
+    if plan.rules is not None:
+        listener.rules = (<Rules?>plan.rules).at
+        listener.rules_number = (<Rules>plan.rules).number
+    listener.store = <X509_STORE *><uintptr_t>plan.store
+    listener.depth = plan.depth
+    listener.keep_live = plan.keep_live
+    listener.keep_expired = plan.keep_expired
+    return 0
 
 
 cdef void _flush(Listener *listener) noexcept nogil:
