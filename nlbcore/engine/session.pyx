@@ -172,7 +172,7 @@ cdef void record(Session *s, int word) noexcept nogil:
     """The end is decided: count it and write its record. Nobody who left without a byte is logged, nor is a front
     balancer that has only looked whether somebody is there."""
     cdef ListenerCounters *counters = s.listener.counters
-    if s.local and s.received == 0 and (word == CLIENT_CLOSE or word == CLIENT_RESET):
+    if s.local and s.received == 0 and s.client.ssl == NULL and (word == CLIENT_CLOSE or word == CLIENT_RESET):
         word = PROBE
     s.termination = <uint8_t>word
     counters.terminations[word] += 1

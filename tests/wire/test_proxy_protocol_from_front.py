@@ -168,6 +168,14 @@ def test_checks_of_the_front_balancer_are_not_logged(balancer: Balancer, listene
     assert len(balancer.access.find(since=mark)) == 1
 
 
+def test_a_local_connection_that_shakes_hands_is_logged(balancer: Balancer, mutual: ssl.SSLContext) -> None:
+    """Whoever has shown a certificate is in the log, with data or without."""
+    with fronted(balancer.port(), mutual, header_v2(command=0x20, family=0)) as client:
+        client.handshake()
+    assert (line := balancer.line(client))["client_cert_proven"], line
+    assert line["received_bytes"] == 0
+
+
 BAD = {
     "no header": b"\x16\x03\x01\x02\x00\x01",
     "line": b"PROXY TCP4 192.0.2.7 198.51.100.9 40000\r\n",
