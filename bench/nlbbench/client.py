@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from nlbbench.spec import Target
 
 VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
+SERVER = 2
+"""X509_PURPOSE_SSL_SERVER (x509v3.h)."""
 SPARE_DESCRIPTORS = 32
 """What a process needs beside its connections."""
 
@@ -97,13 +99,28 @@ def server_name(target: Target, address: Address) -> tuple[str | None, str | Non
     return None, wanted.partition("%")[0]
 
 
-def context(target: Target, address: Address) -> tuple[SSL.Context, int]:
-    """The client's context and the address of its SSL_CTX, which lives as long as the context does.
+@dataclass(frozen=True)
+class Tls:
+    """What connections are made from, and what the server's certificate is judged by; both live as long as this does."""
+
+    context: int
+    """Address of an SSL_CTX."""
+    store: int
+    """Address of an X509_STORE; 0: any certificate will do."""
+    owners: tuple[SSL.Context, ...]
+
+
+def context(target: Target, address: Address) -> Tls:
+    """Make the client's context.
+
+    The server's certificate is not verified by the handshake but by us behind it, once for each different certificate (see
+    wire.pyx): that is cheaper, and so is a context without roots, from which OpenSSL would complete our own chain each time.
 
     Raises:
         LoadError: a file cannot be read or used, or an option is not known to OpenSSL; with its name
     """
     made = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    made.set_verify(SSL.VERIFY_NONE)
     if target.version is not None:
         if target.version not in VERSIONS:
             raise LoadError(f"no such TLS version: {target.version}; there are {' and '.join(VERSIONS)}")
@@ -111,14 +128,16 @@ def context(target: Target, address: Address) -> tuple[SSL.Context, int]:
         made.set_max_proto_version(VERSIONS[target.version])
     _ciphers(made, target)
     _own_certificate(made, target)
-    _trust(made, target, address)
-    return made, _pointer(made)
+    if not target.verify:
+        return Tls(_address(made._context), 0, (made,))  # noqa: SLF001 - pyOpenSSL has no other door
+    trust = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    return Tls(_address(made._context), _trust(trust, target, address), (made, trust))  # noqa: SLF001
 
 
-def _pointer(made: SSL.Context) -> int:
+def _address(pointer: Any) -> int:
     from cryptography.hazmat.bindings._rust import _openssl
 
-    return int(_openssl.ffi.cast("uintptr_t", made._context))  # noqa: SLF001 - pyOpenSSL has no other door
+    return int(_openssl.ffi.cast("uintptr_t", pointer))
 
 
 def _ciphers(made: SSL.Context, target: Target) -> None:
@@ -166,13 +185,10 @@ def _own_certificate(made: SSL.Context, target: Target) -> None:
         raise LoadError(f"{key}: not the key of the certificate in {target.certificate}") from None
 
 
-def _trust(made: SSL.Context, target: Target, address: Address) -> None:
+def _trust(made: SSL.Context, target: Target, address: Address) -> int:
+    """Let the context's store know the roots and what a certificate has to be for; its address."""
     from cryptography.hazmat.bindings._rust import _openssl
 
-    if not target.verify:
-        made.set_verify(SSL.VERIFY_NONE)
-        return
-    made.set_verify(SSL.VERIFY_PEER)
     if target.ca is None:
         made.set_default_verify_paths()
     else:
@@ -186,15 +202,18 @@ def _trust(made: SSL.Context, target: Target, address: Address) -> None:
         raise LoadError(
             "a UNIX socket has no name that a certificate could be for: give a server name, or do not verify"
         )
-    rules = _openssl.lib.SSL_CTX_get0_param(made._context)  # noqa: SLF001
+    lib = _openssl.lib
+    rules = _openssl.ffi.gc(lib.X509_VERIFY_PARAM_new(), lib.X509_VERIFY_PARAM_free)
     try:
         number = ipaddress.ip_address(wanted).packed
     except ValueError:
-        fine = _openssl.lib.X509_VERIFY_PARAM_set1_host(rules, wanted.encode(), len(wanted.encode()))
+        fine = lib.X509_VERIFY_PARAM_set1_host(rules, wanted.encode(), len(wanted.encode()))
     else:
-        fine = _openssl.lib.X509_VERIFY_PARAM_set1_ip(rules, number, len(number))
-    if fine != 1:
+        fine = lib.X509_VERIFY_PARAM_set1_ip(rules, number, len(number))
+    store = lib.SSL_CTX_get_cert_store(made._context)  # noqa: SLF001
+    if fine != 1 or lib.X509_STORE_set1_param(store, rules) != 1 or lib.X509_STORE_set_purpose(store, SERVER) != 1:
         raise LoadError(f"OpenSSL does not take {wanted!r} as a server name")
+    return _address(store)
 
 
 def _readable(path: Path) -> None:

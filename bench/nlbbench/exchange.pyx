@@ -19,7 +19,7 @@ from nlbbench.plan cimport (
 )
 from nlbbench.wire cimport (
     IO_AGAIN, IO_END, IO_FAULT, RECORD, Fault, plain, received, wire_close, wire_dial, wire_flush,
-    wire_goodbye, wire_handshake, wire_read, wire_receive, wire_rest, wire_secure, wire_write,
+    wire_goodbye, wire_handshake, wire_judge, wire_read, wire_receive, wire_rest, wire_secure, wire_write,
 )
 from nlbcore.engine.linux.epoll cimport (
     EPOLLIN, EPOLLOUT, EPOLL_CTL_ADD, EPOLL_CTL_MOD, epoll_ctl, epoll_event,
@@ -106,7 +106,11 @@ cdef void shake(Connection *c) noexcept nogil:
 
 cdef void established(Connection *c) noexcept nogil:
     """The handshake is over for us; whether the server takes us, only its first answer shows."""
+    cdef Fault fault
     cdef bint reused
+    if c.wire.ssl != NULL and wire_judge(&c.wire, &job.peer, &fault) < 0:
+        fail(c, &fault)
+        return
     c.state = OPEN
     c.shaken = clock()
     c.wrong = -1

@@ -9,6 +9,7 @@ def generate(
     address: bytes,
     family: int,
     context: int,
+    store: int,
     name: bytes,
     plans: list[dict[str, Any]],
     timeout: int,

@@ -27,7 +27,7 @@ from nlbcore.engine.linux.epoll cimport (
 )
 from nlbcore.engine.linux.socket cimport sockaddr_storage
 from nlbcore.engine.linux.unistd cimport close
-from nlbcore.engine.openssl cimport SSL_CTX
+from nlbcore.engine.openssl cimport SSL_CTX, X509_STORE
 
 cdef enum:
     OPENING = 64            # connections of a process that are being opened at a time
@@ -287,8 +287,8 @@ cdef enlist(Board board, int process, list plans):
     job.total = first
 
 
-def generate(Board board, int process, *, bytes address, int family, size_t context, bytes name, list plans,
-             int64_t timeout, int64_t grace, bint prime) -> None:
+def generate(Board board, int process, *, bytes address, int family, size_t context, size_t store, bytes name,
+             list plans, int64_t timeout, int64_t grace, bint prime) -> None:
     """Make the load of one process; comes back when the board says that it is over.
 
     Args:
@@ -297,6 +297,7 @@ def generate(Board board, int process, *, bytes address, int family, size_t cont
         address: a packed sockaddr.
         family: its family.
         context: address of an SSL_CTX that lives longer than this call; 0 for plain TCP.
+        store: address of an X509_STORE that does too, to verify the server's certificate with; 0: any will do.
         name: SNI; empty for none.
         plans: a population each: work, connections, size, burst, limit, period and offset (ns), depth, resumed, beside.
         timeout: ns that an exchange may take.
@@ -317,6 +318,7 @@ def generate(Board board, int process, *, bytes address, int family, size_t cont
     job.peer.size = len(address)
     job.peer.family = family
     job.peer.context = <SSL_CTX *>context
+    job.peer.store = <X509_STORE *>store
     if name:
         job.peer.name = name
     job.control = board.control

@@ -51,21 +51,21 @@ def main(descriptor: int, number: int) -> None:
         AddressFamily(where["family"]), bytes.fromhex(where["packed"]), where["host"], where["text"]
     )
     client.raise_descriptor_limit(sum(one["connections"] for one in said["plans"]))
-    made, pointer = client.context(target, address) if target.tls else (None, 0)
+    tls = client.context(target, address) if target.tls else client.Tls(0, 0, ())
     name, _ = client.server_name(target, address)
     generate(
         Board(descriptor, said["processes"], len(said["plans"])),
         number,
         address=address.packed,
         family=int(address.family),
-        context=pointer,
+        context=tls.context,
+        store=tls.store,
         name=(name or "").encode(),
         plans=said["plans"],
         timeout=said["timeout"],
         grace=said["grace"],
         prime=said["prime"],
     )
-    del made  # it had to live until here
     os._exit(0)  # nothing is left to be done, and taking an interpreter apart costs the caller time
 
 

@@ -2,7 +2,7 @@
 from libc.stdint cimport int64_t
 from nlbbench.client_ssl cimport SSL_SESSION
 from nlbcore.engine.linux.socket cimport sockaddr_storage, socklen_t
-from nlbcore.engine.openssl cimport BIO, SSL, SSL_CTX
+from nlbcore.engine.openssl cimport BIO, SSL, SSL_CTX, X509_STORE
 
 cdef enum:
     RECORD = 16384          # bytes of data in the largest record
@@ -24,6 +24,7 @@ cdef struct Peer:           # whom to dial
     socklen_t size
     int family
     SSL_CTX *context        # NULL: plain TCP
+    X509_STORE *store       # what the server's certificate is verified with; NULL: any will do
     const char *name        # SNI; NULL: none
 
 cdef struct Wire:
@@ -40,6 +41,7 @@ cdef int wire_dial(Wire *w, const Peer *peer, Fault *fault) noexcept nogil
 cdef int wire_dialled(Wire *w, Fault *fault) noexcept nogil
 cdef int wire_secure(Wire *w, const Peer *peer, SSL_SESSION *session, bint lean, Fault *fault) noexcept nogil
 cdef int wire_handshake(Wire *w, Fault *fault) noexcept nogil
+cdef int wire_judge(Wire *w, const Peer *peer, Fault *fault) noexcept nogil
 cdef int wire_receive(Wire *w, Fault *fault) noexcept nogil
 cdef int wire_read(Wire *w, Fault *fault) noexcept nogil
 cdef int wire_write(Wire *w, const unsigned char *data, int size, Fault *fault) noexcept nogil
