@@ -38,8 +38,8 @@ debug:  ## the debug build (bounds checks, assertions) in .venv-debug, and the t
 asan:  ## the same under the address and undefined-behaviour sanitizers, in .venv-asan
 	bash ci/run asan
 
-bench: $(VENV)/installed  ## handshakes and bytes per CPU second beside HAProxy and nginx
-	$(VENV)/bin/python bench/first_light.py
+bench: $(VENV)/installed  ## nlb beside HAProxy, nginx, Hitch and stunnel: twelve minutes, the report into bench/results
+	$(VENV)/bin/nlb bench compare --full --out bench/results $(ARGS)
 
 man: $(VENV)/installed  ## the manual pages, into build/man
 	$(VENV)/bin/python ci/manual.py man build/man

@@ -14,6 +14,17 @@
     peers       one of them under a name: started, checked, reloaded, stopped; or running already
     guard       ends the processes of a proxy with the harness, however that ends
     accounting  CPU time and memory of a tree of processes, from the kernel
+    trials      what is compared: the loads, the figures that they give, and what each cannot be better than
+    stage       certificates, servers and proxies of a comparison, started when they are needed
+    measure     one sample: a load on a proxy, and what the proxy used meanwhile
+    floor       the limit: the same handshakes and bytes through OpenSSL in memory
+    compare     all samples in turn, interleaved, until the end or Ctrl-C
+    results     THE REPORT: every sample, who was measured, on what machine; JSON there and back
+    figures     the sums: medians, spread, ratios within a repetition, multiples of the limit
+    words       how figures are written
+    table       the report on a terminal
+    charts      its charts (matplotlib), page: as one HTML page (jinja2); both are extras
+    output      the files of a report; bar: the progress bar
 
 A load is one or several *populations*, which run side by side: echo messages beside a storm of handshakes is two. A
 population makes *exchanges*, of one kind (`Work`); every one of them ends as done or as failed, with its kind of

@@ -68,9 +68,14 @@ class Peer:
             NlbError: it is not ours
         """
         if self.running is None or self.order is None or self.kind is None:
-            raise NlbError(f"{self.name} was not started here: it cannot be reloaded")
+            raise NlbError("it was not started here: it cannot be reloaded")
         self.order.place(*renewed)
         os.kill(self.running.pid, self.kind.reload)
+
+    def can_lose_a_worker(self) -> None:
+        """Raises NlbError: it has none that can be spared."""
+        if self.running is None or self.kind is None or not self.kind.worker:
+            raise NlbError("it was not started here" if self.kind is None else self.kind.no_worker)
 
     def kill_worker(self) -> None:
         """SIGKILL for the worker that has done most so far.
@@ -78,16 +83,16 @@ class Peer:
         Raises:
             NlbError: it has none that can be spared
         """
-        if self.running is None or self.kind is None or not self.kind.worker:
-            why = "was not started here" if self.kind is None else self.kind.no_worker
-            raise NlbError(f"{self.name}: {why}")
+        self.can_lose_a_worker()
+        assert self.running is not None
+        assert self.kind is not None
         workers = [
             one.pid
             for one in self.running.processes()
             if one.pid != self.running.pid and re.search(self.kind.worker, _command_line(one.pid))
         ]
         if not workers:
-            raise NlbError(f"{self.name}: no worker is running")
+            raise NlbError("no worker of it is running")
         os.kill(max(workers, key=accounting.cpu_clock), signal.SIGKILL)
 
     def stop(self) -> None:
@@ -150,6 +155,24 @@ def client_context(material: Material, *, certificate: bool) -> ssl.SSLContext:
     if certificate:
         context.load_cert_chain(material.client, material.client_key)
     return context
+
+
+def shows(peer: Peer, material: Material, certificate: Path, patience: float = 5.0) -> bool:
+    """Whether a new client is shown this certificate, now or soon; some reset connections while they reload."""
+    wanted = ssl.PEM_cert_to_DER_cert(certificate.read_text(encoding="ascii"))
+    context = client_context(material, certificate=True)
+    deadline = time.monotonic() + patience
+    while True:
+        with (
+            contextlib.suppress(OSError),
+            _connected(peer.address) as raw,
+            context.wrap_socket(raw, server_hostname=NAME) as connection,
+        ):
+            if connection.getpeercert(binary_form=True) == wanted:
+                return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
 
 
 def free_port() -> int:
