@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +28,11 @@ from nlbcore.pki.store import failure
 
 MAX_SIZE = 64 << 20
 """Bytes: a revocation list of a million entries has 40 MB."""
+
+MAX_PARTS = 10_000
+"""Parts of a PEM file; the biggest bundle of authorities has some hundreds."""
+MAX_ROUNDS = 10_000_000
+"""Of a PKCS#12 file's key derivation, seconds of work; nobody writes more than a tenth of it."""
 
 STDIN = Path("-")
 
@@ -105,7 +111,10 @@ def load(path: Path, password: Callable[[], str] | None = None) -> Contents:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what `cryptography` will refuse one day is a certificate that works today
         if _BEGIN.search(data):
-            return Contents(path, "PEM", tuple(_pem_parts(data)))
+            parts = tuple(islice(_pem_parts(data), MAX_PARTS + 1))
+            if len(parts) > MAX_PARTS:
+                raise PkiError(f"{_called(path)} holds more than {MAX_PARTS:,} certificates, keys or lists")
+            return Contents(path, "PEM", parts)
         for form, reader in _BINARY:
             try:
                 return Contents(path, form, tuple(reader(data)))
@@ -156,18 +165,18 @@ def _called(path: Path) -> str:
 
 
 def _pem_parts(data: bytes) -> Iterator[Part]:
-    position = 0
-    while match := _BEGIN.search(data, position):
-        end = b"-----END " + match[1] + b"-----"
-        stop = data.find(end, match.end())
+    """Each block, in time that grows with the file and no faster: a block ends before the next one begins."""
+    match, line, counted = _BEGIN.search(data), 1, 0
+    while match:
         following = _BEGIN.search(data, match.end())
-        if stop < 0 or (following and following.start() < stop):
-            line = data.count(b"\n", 0, match.start()) + 1
+        end = b"-----END " + match[1] + b"-----"
+        stop = data.find(end, match.end(), following.start() if following else len(data))
+        if stop < 0:
+            line, counted = line + data.count(b"\n", counted, match.start()), match.start()
             yield Damaged(f"the {match[1].decode()} that begins in line {line} has no end")
-            position = match.end()
-            continue
-        position = stop + len(end)
-        yield from _pem_block(match[1].decode(), data[match.start() : position] + b"\n")
+        else:
+            yield from _pem_block(match[1].decode(), data[match.start() : stop + len(end)] + b"\n")
+        match = following
 
 
 def _pem_block(label: str, block: bytes) -> Iterator[Part]:
@@ -246,6 +255,8 @@ _BINARY: tuple[tuple[str, Callable[[bytes], Iterator[Part]]], ...] = (
 
 def _open_bundle(path: Path, data: bytes, locked: Protection, password: Callable[[], str] | None) -> Contents:
     """A PKCS#12 file, opened without a password if that is possible."""
+    if locked.most > MAX_ROUNDS:
+        raise PkiError(f"{path}: to try a password on it takes {locked.most:,} rounds; that is no file for use")
     for nothing in (b"", None):
         try:
             opened = pkcs12.load_pkcs12(data, nothing)

@@ -8,6 +8,7 @@ Beside a file means in its folder: the documented openssl flow leaves the root's
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -45,18 +46,36 @@ def beside(paths: Iterable[Path]) -> list[Contents]:
     """What lies in the folders of these files, as far as it is of the kind: the files themselves too."""
     found = []
     for folder in dict.fromkeys(path.parent for path in paths if path != STDIN):
-        try:
-            names = sorted(folder.iterdir())[:MAX_BESIDE]
-        except OSError:
-            continue
-        for path in names:
-            try:
-                status = path.stat()
-                if stat.S_ISREG(status.st_mode) and 0 < status.st_size <= MAX_BESIDE_SIZE:
-                    found.append(contents.load(path))
-            except (OSError, PkiError):
-                continue
+        with contextlib.suppress(OSError):
+            found += [one for path in sorted(folder.iterdir())[:MAX_BESIDE] if (one := _held(path)) is not None]
     return found
+
+
+def inside(folder: Path) -> list[Path]:
+    """The files of a folder that hold something to examine.
+
+    Raises:
+        PkiError: it cannot be read, or there is none.
+    """
+    try:
+        found = [path for path in sorted(folder.iterdir()) if _held(path) is not None]
+    except OSError as error:
+        raise store.failure("read", folder, error) from None
+    if not found:
+        raise PkiError(f"{folder} holds no file with a certificate, request, revocation list or key")
+    return found
+
+
+def _held(path: Path) -> Contents | None:
+    """What an ordinary file of a sensible size holds, if it is of the kind."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or not 0 < status.st_size <= MAX_BESIDE_SIZE:
+            return None
+        loaded = contents.load(path)
+    except (OSError, PkiError):
+        return None
+    return loaded if loaded.parts or loaded.bundle else None
 
 
 def examine(loaded: Contents, surroundings: Sequence[Contents], now: dt.datetime) -> Iterator[Defect]:

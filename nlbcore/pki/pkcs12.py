@@ -60,6 +60,8 @@ class Protection:
     """The digest of the MAC, for example SHA-256; empty if there is none."""
     iterations: int
     """Rounds of the weakest key derivation in the file, the MAC's included."""
+    most: int
+    """Rounds of the longest."""
     ciphers: tuple[str, ...]
     """Of keys and certificates, each once; a part that is not encrypted counts as `none`."""
     keys: tuple[bytes, ...] = ()
@@ -150,7 +152,8 @@ def protection(data: bytes) -> Protection:
                 rounds.append(count)
                 keys.append(key)
     used = [count for count in rounds if count]
-    return Protection(mac, min(used, default=0), tuple(dict.fromkeys(ciphers)), tuple(key for key in keys if key))
+    found = tuple(dict.fromkeys(ciphers)), tuple(key for key in keys if key)
+    return Protection(mac, min(used, default=0), max(used, default=0), *found)
 
 
 def read_password(path: Path) -> str:

@@ -46,6 +46,8 @@ def unknown_on_failure() -> Iterator[None]:
             yield
     except NlbError as error:
         raise Unknown(str(error)) from None
+    except click.Abort:
+        raise Unknown("interrupted") from None
 
 
 def files_argument(function: Any) -> Any:

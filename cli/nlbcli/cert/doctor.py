@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from nlbcli.cert._paper import (
+    EXIT_UNKNOWN,
     PluginCommand,
+    Unknown,
     coloured,
     files_argument,
     opener,
@@ -20,6 +22,7 @@ from nlbcli.cert._paper import (
 )
 
 if TYPE_CHECKING:
+    from nlbcore.pki.contents import Contents
     from nlbcore.pki.defects import Defect
 
 
@@ -31,22 +34,25 @@ if TYPE_CHECKING:
 def command(ctx: click.Context, files: tuple[Path, ...], *, password_file: Path | None, as_json: bool) -> None:
     """Find what is wrong with certificates, keys, requests, revocation lists and bundles, made by whatever program.
 
-    Each finding says what is there, why it matters, and the command that makes it right (DIR is the folder of an authority).
+    FILE may be a folder: then all of its files that hold something of the kind are examined. Each finding says what is
+    there, why it matters, and the command that makes it right (DIR is the folder of an authority).
+
     It looks for what the openssl commands of many a manual leave behind: a name that stands in the common name only, no
     purpose, no basicConstraints, an authority's private key in the file or beside it, lives that are too long, SHA-1, weak
     keys, X.509 version 1, wildcards that are none, keys that everybody may read or that do not match, chains that are
     missing or out of order, and PKCS#12 files that their importers cannot open.
 
     Ends with 0 if there is nothing but notes, 1 after warnings (it works until something stricter comes), 2 after errors (it
-    is refused somewhere, or dangerous), 3 if that could not be found out (wrong usage, a file that cannot be read).
+    is refused somewhere, or dangerous); and with 3 for wrong usage, or if a file could not be read and there are no errors in
+    the others.
     """
-    from nlbcore.pki import contents, doctor, index
+    from nlbcore.pki import doctor, index
 
     now = index.now()
-    with unknown_on_failure():
-        loaded = [contents.load(path, opener(path, password_file)) for path in files]
+    loaded, unknown = _load(files, password_file)
     named = {one.path.absolute() for one in loaded}
-    known = [*loaded, *(one for one in doctor.beside(files) if one.path.absolute() not in named)]
+    paths = [one.path for one in loaded]
+    known = [*loaded, *(one for one in doctor.beside(paths) if one.path.absolute() not in named)]
     found = {one.path: _worst_first(doctor.examine(one, known, now)) for one in loaded}
     if as_json:
         shown = [{"file": str(path), "findings": [vars(one) for one in defects]} for path, defects in found.items()]
@@ -56,7 +62,24 @@ def command(ctx: click.Context, files: tuple[Path, ...], *, password_file: Path 
             if number:
                 tell()
             _tell(str(path), defects)
-    ctx.exit(max((SEVERITIES[defect.severity] for defects in found.values() for defect in defects), default=0))
+    worst = max((SEVERITIES[defect.severity] for defects in found.values() for defect in defects), default=0)
+    ctx.exit(EXIT_UNKNOWN if unknown and worst < SEVERITIES["error"] else worst)
+
+
+def _load(files: Iterable[Path], password_file: Path | None) -> tuple[list[Contents], bool]:
+    """What can be read of the files and folders, and whether something could not be, which is told."""
+    from nlbcore.pki import contents, doctor
+
+    loaded, unknown = [], False
+    for file in files:
+        try:
+            with unknown_on_failure():
+                for path in doctor.inside(file) if file.is_dir() else [file]:
+                    loaded.append(contents.load(path, opener(path, password_file)))  # noqa: PERF401 - the others stay
+        except Unknown as error:
+            click.echo(f"nlb: {error}", err=True)
+            unknown = True
+    return loaded, unknown
 
 
 SEVERITIES = {"note": 0, "warning": 1, "error": 2}

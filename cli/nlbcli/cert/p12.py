@@ -8,7 +8,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from nlbcli.ca.options import naming_options
+from nlbcli.ca.options import UsageProblem, naming_options
 from nlbcli.cert._paper import files_argument, password_file_option, secret, tell
 from nlbcli.cert.options import p12_target_option
 
@@ -57,12 +57,15 @@ def command(
     comes from --password-file. An authority's key is never packed.
     """
     from nlbcore.pki import bundle, inspect, pkcs12, store
+    from nlbcore.pki.contents import STDIN
     from nlbcore.pki.errors import PkiError
     from nlbcore.pki.store import Output
 
     def passphrase(path: Path) -> Callable[[], str]:
         return lambda: secret(f"{path.name} (as it is)", key_password_file, "--key-password-file")
 
+    if files[0] == STDIN and (out is None or name is None):
+        raise UsageProblem("the standard input has no name: give --out FILE and --name FRIENDLY")
     out = files[0].with_suffix(".p12") if out is None else out
     if not force:
         store.refuse_existing([out])

@@ -142,7 +142,7 @@ def test_what_nlb_makes(issued: Path) -> None:
     [
         ((), "Missing argument 'FILE...'"),
         (("alice.crt", "--nonsense"), "No such option '--nonsense'"),
-        (("alice.crt", "nothing"), "nlb: cannot read nothing: no such file or directory\n"),
+        (("nothing",), "nlb: cannot read nothing: no such file or directory\n"),
         (("password",), "nlb: password holds no certificate, request, revocation list or key: neither PEM nor DER\n"),
         (
             ("alice.p12", "--password-file", "alice.crt"),
@@ -154,3 +154,18 @@ def test_what_cannot_be_found_out(issued: Path, arguments: tuple[str, ...], mess
     result = doctor(issued, *arguments)
     assert (result.returncode, result.stdout) == (3, "")
     assert message in result.stderr
+
+
+def test_what_can_be_read_is_examined(issued: Path, flow: Path) -> None:
+    """A folder means its files; what is none of the kind is told if it was named, and no error is hidden by it."""
+    result = doctor(issued, "ca", "nothing")
+    assert (result.returncode, result.stderr) == (3, "nlb: cannot read nothing: no such file or directory\n")
+    names = [line.partition(":")[0] for line in result.stdout.splitlines() if line.endswith("nothing is wrong with it")]
+    assert {"ca/root.crt", "ca/root.key", "ca/chain.crt", "ca/ca.crl"} <= set(names)
+    assert not {"ca/ca.toml", "ca/index"} & set(names)
+    assert doctor(flow, "server.crt", "nothing").returncode == 2
+    result = doctor(issued, "empty")
+    assert result.returncode == 3
+    (issued / "empty").mkdir()
+    result = doctor(issued, "empty")
+    assert result.stderr == "nlb: empty holds no file with a certificate, request, revocation list or key\n"

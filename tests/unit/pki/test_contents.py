@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nlbcore.pki import contents
+from nlbcore.pki import contents, der
 from nlbcore.pki.authority import Authority
 from nlbcore.pki.contents import Contents, Damaged, Key, load
 from nlbcore.pki.errors import PkiError
@@ -178,6 +178,32 @@ def test_a_damaged_bundle_is_an_error_of_ours(tmp_path: Path, alice: Issued) -> 
             refused += 1
             assert "bad.p12" in str(error)
     assert refused > 40
+
+
+def test_hostile_files_take_no_time(tmp_path: Path, alice: Issued) -> None:
+    """Blocks without an end by the hundred thousand, and a PKCS#12 file that wants years of work for a password."""
+    begin = b"-----BEGIN CERTIFICATE-----\n"
+    (tmp_path / "many").write_bytes(begin * 200_000)
+    with pytest.raises(PkiError, match=r"many holds more than 10,000 certificates, keys or lists"):
+        load(tmp_path / "many")
+    (tmp_path / "some").write_bytes(begin * 3)
+    assert [part.what.split()[6] for part in load(tmp_path / "some").of(Damaged)] == ["1", "2", "3"]
+    assert alice.p12
+    data = alice.p12.read_bytes()
+    rounds = b"\x02\x02\x08\x00"
+    assert data.endswith(rounds)
+    (tmp_path / "slow.p12").write_bytes(_with_rounds(data, b"\x02\x04\x7f\xff\xff\xff"))
+    with pytest.raises(PkiError, match=r"to try a password on it takes 2,147,483,647 rounds; that is no file for use"):
+        load(tmp_path / "slow.p12", lambda: "secret")
+
+
+def _with_rounds(data: bytes, rounds: bytes) -> bytes:
+    """A PKCS#12 file with other rounds of its MAC, which are its last value."""
+    pfx = der.read(data)
+    mac = pfx.child(2)
+    inner = mac.content[:-4] + rounds
+    content = pfx.content[: -len(mac.encoded)] + bytes([0x30, len(inner)]) + inner
+    return b"\x30\x82" + len(content).to_bytes(2) + content
 
 
 def test_files_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
