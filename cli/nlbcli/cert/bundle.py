@@ -36,12 +36,10 @@ from nlbcore.pki.words import BUNDLE_FORMS
 def command(
     files: tuple[Path, ...], *, form: str, out: Path, key_password_file: Path | None, force: bool, as_json: bool
 ) -> None:
-    r"""Put a certificate and those above it in order, in one PEM file, as other programs want it.
+    """Put a certificate and those above it in order, in one PEM file, as other programs want it.
 
-    \b
-    nlb cert bundle www.crt intermediate.crt --out fullchain.pem
-    nlb cert bundle www.crt www.key --form haproxy --out www.pem
-    nlb cert bundle bought.p7b --form chain --out chain.pem
+    For example `nlb cert bundle www.crt intermediate.crt --out fullchain.pem`, or, for HAProxy,
+    `nlb cert bundle www.crt www.key --form haproxy --out www.pem`.
 
     FILE... may be PEM, DER, PKCS#7 or PKCS#12, in any order; what has nothing to do with the certificate is left out, and so
     is the root, which verifiers have themselves. The file is for its owner only.

@@ -45,16 +45,13 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    r"""Pack a certificate and its key for browsers and keychains (PKCS#12).
+    """Pack a certificate and its key for browsers and keychains (PKCS#12).
 
-    \b
-    nlb cert p12 alice.crt alice.key
-    nlb cert p12 alice.crt alice.key --target legacy
-    nlb cert p12 alice.p12 --target legacy --out old.p12
+    FILE... are the certificate and its private key: `nlb cert p12 alice.crt alice.key` makes alice.p12. The intermediates
+    that stand behind the certificate, or in a further file, go with it. A bundle that is there can be packed again:
+    `nlb cert p12 alice.p12 --target legacy --out old.p12`.
 
-    FILE... are the certificate and its private key; the intermediates that stand behind the certificate, or in a further
-    file, go with it. A bundle that is there can be packed again. The password of the new one is asked for, twice, or
-    comes from --password-file. An authority's key is never packed.
+    The password of the new one is asked for, twice, or comes from --password-file. An authority's key is never packed.
     """
     from nlbcore.pki import bundle, inspect, pkcs12, store
     from nlbcore.pki.contents import STDIN
