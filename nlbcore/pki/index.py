@@ -18,6 +18,7 @@ import errno
 import fcntl
 import json
 import os
+import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -31,9 +32,10 @@ from nlbcore.errors import EXIT_BUSY
 from nlbcore.pki.errors import PkiError
 from nlbcore.pki.store import failure
 
-LOCK_TIMEOUT = 10.0
-"""Seconds to wait for another command; each holds the lock for milliseconds."""
-_LOCK_PAUSE = 0.005
+LOCK_TIMEOUT = 30.0
+"""Seconds to wait for another command; each holds the lock for milliseconds, or seconds where a list is very long."""
+_LOCK_PAUSES = (0.002, 0.1)
+"""Seconds between two tries, at first and at last: hundreds that wait must not keep those from working that hold it."""
 
 AUTHORITY = "ca"
 """The profile of an intermediate in the index."""
@@ -230,6 +232,7 @@ def opened(path: Path, *, change: bool, blank: bool = False) -> Iterator[Index]:
 
 def _lock(path: Path, descriptor: int, kind: int) -> None:
     deadline = time.monotonic() + LOCK_TIMEOUT
+    pause, longest = _LOCK_PAUSES
     while True:
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
@@ -237,7 +240,8 @@ def _lock(path: Path, descriptor: int, kind: int) -> None:
             if time.monotonic() > deadline:
                 text = f"{path} has been locked by another command for {LOCK_TIMEOUT:g} seconds; try again later"
                 raise PkiError(text, EXIT_BUSY) from None
-            time.sleep(_LOCK_PAUSE)
+            time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - so that they do not all come back at once
+            pause = min(pause * 1.5, longest)
         except OSError as error:
             raise failure("lock", path, error) from None
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tests.support.balancer import nlb
@@ -49,3 +50,34 @@ def test_without_the_root_key(tmp_path: Path) -> None:
         " been written, which is not enough for who checks the whole chain: put root.key back and run `nlb ca crl ca`\n"
     )
     assert (tmp_path / "ca/ca.crl").read_text().count("BEGIN X509 CRL") == 1
+
+
+def test_for_a_timer(tmp_path: Path) -> None:
+    """A list that is young enough is left as it is, and that is said."""
+    nlb("ca", "init", "ca", cwd=tmp_path)
+    crl = ("ca", "crl", "ca", "--if-older", "1d")
+    result = nlb(*crl, cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("ca/ca.crl: list 1, 0 revoked, the next is due 2")
+    before = (tmp_path / "ca/ca.crl").read_bytes()
+    again = nlb(*crl, cwd=tmp_path)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert again.stdout == result.stdout.removesuffix("\n") + " (not written again: young enough)\n"
+    assert (tmp_path / "ca/ca.crl").read_bytes() == before
+    shown = json.loads(nlb(*crl, "--json", cwd=tmp_path).stdout)
+    assert (shown["file"], shown["number"], shown["written"], shown["warning"]) == ("ca/ca.crl", 1, False, None)
+    result = nlb("ca", "crl", "ca", "--if-older", "7d", cwd=tmp_path)
+    assert result.stdout.startswith("ca/ca.crl: list 2, ")
+    result = nlb("ca", "crl", "ca", "--if-older", "1", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (
+        2,
+        'nlb: --if-older "1": is no span of time: a number with s, m, h, d or w behind it, as in "10d"\n',
+    )
+
+
+def test_der_beside_it(tmp_path: Path) -> None:
+    nlb("ca", "init", "ca", cwd=tmp_path)
+    nlb("ca", "crl", "ca", cwd=tmp_path)
+    for name in ("intermediate", "root"):
+        command = ("openssl", "crl", "-inform", "DER", "-in", f"ca/{name}.crl", "-CAfile", "ca/chain.crt", "-noout")
+        assert run(*command, cwd=tmp_path).stderr == b"verify OK\n"

@@ -92,3 +92,32 @@ def test_where_none_can_be(tmp_path: Path) -> None:
     result = nlb("ca", "init", "/proc/ca")
     assert result.returncode in {1, 77}
     assert result.stderr.startswith("nlb: cannot make the folder /proc/ca: ")
+
+
+def test_name_constraints(tmp_path: Path) -> None:
+    limits = ("--permit-dns", "corp.example", "--permit-ip", "10.0.0.0/8")
+    result = nlb("ca", "init", "ca", *limits, cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "  permitted     corp.example, 10.0.0.0/8\n" in result.stdout
+    shown = run(
+        "openssl", "x509", "-in", str(tmp_path / "ca/intermediate.crt"), "-noout", "-ext", "nameConstraints"
+    ).stdout
+    assert shown.decode().split() == [
+        *("X509v3", "Name", "Constraints:", "critical", "Permitted:", "DNS:corp.example", "IP:10.0.0.0/255.0.0.0"),
+        *("Excluded:", "IP:0:0:0:0:0:0:0:0/0:0:0:0:0:0:0:0"),
+    ]
+    result = nlb("cert", "issue", "www.example", "--ca", "ca", "--profile", "server", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (
+        2,
+        'nlb: --dns "www.example": this authority is constrained to corp.example, 10.0.0.0/8\n',
+    )
+    assert "  permitted: corp.example, 10.0.0.0/8\n" in nlb("ca", "show", "ca", cwd=tmp_path).stdout
+
+
+def test_refused_constraints(tmp_path: Path) -> None:
+    result = nlb("ca", "init", "ca", "--permit-ip", "10.0.0.1/8", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (
+        2,
+        'nlb: --permit-ip "10.0.0.1/8": is no network, for example 10.0.0.0/8 (did you mean 10.0.0.0/8?)\n',
+    )
+    assert not (tmp_path / "ca").exists()

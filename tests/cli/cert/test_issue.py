@@ -159,6 +159,29 @@ def test_a_damaged_authority(folder: Path, file: str, message: str) -> None:
     assert not list(folder.glob("out/*"))
 
 
+def test_dates(folder: Path) -> None:
+    dates = ("--not-before", "2027-01-31", "--not-after", "2027-02-28T12:00+01:00")
+    result = issue(folder, "alice", "client", *dates)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "  valid from 2027-01-31 00:00 UTC\n  valid until 2027-02-28 11:00 UTC\n" in result.stdout
+    shown = run("openssl", "x509", "-in", str(folder / "alice.crt"), "-noout", "-dates").stdout
+    assert shown == b"notBefore=Jan 31 00:00:00 2027 GMT\nnotAfter=Feb 28 11:00:00 2027 GMT\n"
+    result = issue(folder, "bob", "client", "--not-before", "2020-01-01", "--days", "9000")
+    assert ", when its authority begins\n" in result.stdout
+    for arguments, message in [
+        (("--not-after", "2020-01-01"), '--not-after "2020-01-01T00:00:00Z": it would end before it begins, on 2'),
+        (("--not-after", "soon"), '--not-after "soon": is no date, for example 2027-01-31 or 2027-01-31T12:00Z'),
+        (
+            ("--days", "3", "--not-after", "2030-01-01"),
+            '--days "3": how long, or until when (--not-after): one of the two',
+        ),
+        (("--not-before", "2099-01-01"), '--not-before "2099-01-01T00:00:00Z": its authority ends before, on 2'),
+    ]:
+        result = issue(folder, "x", "client", *arguments)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert result.stderr.startswith(f"nlb: {message}")
+
+
 def at_terminal(folder: Path, answers: list[str]) -> tuple[int, str]:
     """The command with a terminal as its stdin and stderr, and what it showed there; an answer for each question."""
     outer, inner = pty.openpty()

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from nlbcore.pki.authority import Authority
-from nlbcore.pki.issue import Request
+from nlbcore.pki.issue import Request, Term
 from tests.support.balancer import nlb
 
 
@@ -29,3 +29,24 @@ def test_list(folder: Path) -> None:
     assert [one["name"] for one in shown] == ["intermediate", "alice", "www"]
     assert (shown[1]["status"], shown[1]["reason"]) == ("revoked", "superseded")
     assert shown[2]["revoked_at"] is None
+
+
+def test_what_ends_soon(folder: Path) -> None:
+    """Not what has been revoked, nor what has a successor."""
+    authority = Authority.open(folder / "ca")
+    for name, days in (("soon", 5), ("later", 50), ("revoked", 5), ("renewed", 5)):
+        authority.issue(Request(name, "client", term=Term(days=days)), out=folder)
+    authority.revoke("revoked")
+    authority.renew("renewed", term=Term(days=50))
+    listed = ("cert", "list", "--ca", "ca", "--expiring")
+    result = nlb(*listed, "30d", cwd=folder)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["NAME", "soon"]
+    shown = json.loads(nlb(*listed, "9w", "--json", cwd=folder).stdout)
+    assert [one["name"] for one in shown] == ["soon", "later", "renewed"]
+    assert [one["file"] for one in shown] == [str(folder / f"{one['name']}.crt") for one in shown]
+    shown = json.loads(nlb(*listed, "2000d", "--json", cwd=folder).stdout)
+    assert [one["name"] for one in shown] == ["intermediate", "soon", "later", "renewed"]
+    result = nlb(*listed, "soon", cwd=folder)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith('nlb: --expiring "soon": is no span of time')
