@@ -339,19 +339,18 @@ class Authority:
             BadValue: so many days are not possible.
             PkiError: the root's key cannot be used, or the intermediate has been revoked.
         """
-        outputs, entries = self._hierarchy.renewed(root_days, intermediate_days)
-        store.make_folder(self.folder / store.OLD)
-        with (
-            store.staged(outputs, replace=True) as publish,
-            index.opened(self.folder / store.INDEX, change=True) as journal,
-            journal.undone_on_failure(),
-        ):
+        self._hierarchy.prepare(ROOT)
+        with index.opened(self.folder / store.INDEX, change=True) as journal:
+            self._hierarchy.forget()  # somebody else may have renewed them meanwhile
             if self._own(journal).revoked_at is not None:
                 text = f"the intermediate of {self.folder} has been revoked, and with it its key: make a new authority"
                 raise PkiError(text)
-            if INTERMEDIATE in entries:
-                journal.issued(entries[INTERMEDIATE])
-            publish()
+            outputs, entries = self._hierarchy.renewed(root_days, intermediate_days)
+            store.make_folder(self.folder / store.OLD)
+            with store.staged(outputs, replace=True) as publish, journal.undone_on_failure():
+                if INTERMEDIATE in entries:
+                    journal.issued(entries[INTERMEDIATE])
+                publish()
         self._hierarchy.forget()
         asked = {ROOT: root_days, INTERMEDIATE: intermediate_days}
         made = {}
@@ -376,6 +375,7 @@ class Authority:
             BadValue: there is no such reason.
             PkiError: nothing is meant, it is revoked already, or a file of the authority cannot be used.
         """
+        self._hierarchy.prepare(INTERMEDIATE, ROOT)
         with index.opened(self.folder / store.INDEX, change=True) as journal:
             taken = revoke.revoked(revoke.find(journal, target), target, reason, index.now())
             return Revoked(tuple(taken), self._write_lists(journal, taken, self.settings.crl_days))
@@ -386,6 +386,7 @@ class Authority:
         Raises:
             PkiError: nothing is meant, or it is not on hold.
         """
+        self._hierarchy.prepare(INTERMEDIATE, ROOT)
         with index.opened(self.folder / store.INDEX, change=True) as journal:
             given = revoke.released(revoke.find(journal, target), target)
             return Revoked(tuple(given), self._write_lists(journal, given, self.settings.crl_days))
@@ -403,11 +404,13 @@ class Authority:
             PkiError: a file of the authority cannot be used or written; or the root's list is due and its key cannot
                 be used: the intermediate's list has been written then.
         """
-        with index.opened(self.folder / store.INDEX, change=True) as journal:
-            if if_older is not None:
+        if if_older is not None:
+            with index.opened(self.folder / store.INDEX, change=False) as journal:
                 there = lists.fresh(self._hierarchy, journal, if_older)
-                if there is not None:
-                    return there
+            if there is not None:
+                return there
+        self._hierarchy.prepare(INTERMEDIATE, ROOT)
+        with index.opened(self.folder / store.INDEX, change=True) as journal:
             crl = self._write_lists(journal, [], self.settings.crl_days if days is None else days)
         if not crl.complete:
             raise PkiError(crl.warning)

@@ -7,6 +7,7 @@ as long as the old one is valid. `chain.crt` names the new ones only; the old on
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Sequence
 from functools import cached_property
@@ -58,6 +59,16 @@ class Hierarchy:
         """
         certificate = self.certificate(which)
         return Signer(certificate, keys.load(self.folder / FILES[which][1], certificate, self._passphrases))
+
+    def prepare(self, *authorities: str) -> None:
+        """Ask for the passphrases of their keys, where they have one: nobody types while the index is locked.
+
+        A key that cannot be had is told by who needs it.
+        """
+        for which in authorities:
+            with contextlib.suppress(PkiError):
+                if self.is_encrypted(which):
+                    self.signer(which)
 
     def has_key(self, which: str) -> bool:
         return (self.folder / FILES[which][1]).exists()

@@ -56,7 +56,8 @@ class Subject:
         """
         values = {**vars(self), "cn": cn}
         given = [key for key in _ATTRIBUTES if values[key] or key == "cn"]
-        return x509.Name([attribute(key, values[key], field if key == "cn" else key) for key in given])
+        called = {"cn": field, "email": "subject_email"}
+        return x509.Name([attribute(key, values[key], called.get(key, key)) for key in given])
 
 
 def attribute(key: str, value: str, field: str | None = None) -> x509.NameAttribute[str]:
@@ -74,7 +75,7 @@ def attribute(key: str, value: str, field: str | None = None) -> x509.NameAttrib
         if not re.fullmatch("[A-Za-z]{2}", value):
             raise BadValue(called, value, "a country is two letters, for example DE")
         value = value.upper()
-    return x509.NameAttribute(oid, email(value) if key == "email" else value)
+    return x509.NameAttribute(oid, email(value, called) if key == "email" else value)
 
 
 def check_file_name(name: str) -> None:
@@ -151,14 +152,14 @@ def uri(value: str) -> str:
     return value
 
 
-def email(value: str) -> str:
+def email(value: str, field: str = "email") -> str:
     local, at, domain = value.rpartition("@")
     if not at or not _MAILBOX.fullmatch(local):
-        raise BadValue("email", value, "is no e-mail address (for example alice@example.com; ASCII before the @)")
+        raise BadValue(field, value, "is no e-mail address (for example alice@example.com; ASCII before the @)")
     try:
         return f"{local}@{dns(domain)}"
     except BadValue as error:
-        raise BadValue("email", value, f'its domain "{domain}" {error.reason}') from None
+        raise BadValue(field, value, f'its domain "{domain}" {error.reason}') from None
 
 
 def of_common_name(cn: str) -> Iterator[x509.GeneralName]:

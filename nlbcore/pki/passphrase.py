@@ -43,9 +43,10 @@ class Passphrase:
         self._file = file
         self._ask = ask
         self._answers: list[bytes] = []
+        self._asked_for: set[Path] = set()
 
     def of(self, path: Path) -> Iterator[bytes]:
-        """What to try on the key in `path`.
+        """What to try on the key in `path`. Each is asked for once: a wrong answer is no reason to ask again.
 
         Raises:
             PkiError: there is none; exit code 77.
@@ -55,6 +56,10 @@ class Passphrase:
             yield given
             return
         yield from self._answers
+        if path in self._asked_for:
+            return
+        if self._ask is not None:
+            self._asked_for.add(path)
         yield self._asked(f"Passphrase of {path}", f"{path} is kept under a passphrase")
 
     def given(self) -> bytes | None:

@@ -76,7 +76,7 @@ def command(
     from nlbcore.pki.authority import Authority
     from nlbcore.pki.names import Subject
 
-    with naming_options():
+    with naming_options(subject_email="--email"):
         passphrase = None
         if encrypt or passphrase_file is not None:
             Authority.refuse(folder, force=force)  # before it asks

@@ -8,7 +8,7 @@ from pathlib import Path
 import rich_click as click
 
 from nlbcli.ca.options import UsageProblem, key_type_option, naming_options, subject_options
-from nlbcli.cert.options import force_option, names_options, out_option, profile_option
+from nlbcli.cert.options import force_option, names_options, out_option, profile_option, subject_email_option
 from nlbcore.pki.words import DEFAULT_KEY_TYPE
 
 
@@ -25,6 +25,7 @@ from nlbcore.pki.words import DEFAULT_KEY_TYPE
     help="Ask for a certificate for this key, instead of making one.",
 )
 @subject_options
+@subject_email_option
 @out_option
 @force_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -42,6 +43,7 @@ def command(
     out: Path,
     force: bool,
     as_json: bool,
+    subject_email: str,
     **subject: str,
 ) -> None:
     """Make a certificate signing request for another authority: NAME.csr and NAME.key, for their owner only.
@@ -56,7 +58,7 @@ def command(
     if key_type is not None and key_file is not None:
         raise UsageProblem("--key-type: the key of --key is of a kind already")
     with naming_options(name="NAME", cn="NAME" if cn is None else "--cn"):
-        request = Request(name, profile, cn, Subject(**subject), dns, ip, uri, email, key_type)
+        request = Request(name, profile, cn, Subject(**subject, email=subject_email), dns, ip, uri, email, key_type)
         made = write(request, out=out, key_file=key_file, force=force)
     if as_json:
         click.echo(json.dumps(made.as_dict(), indent=2, ensure_ascii=False))

@@ -18,7 +18,14 @@ from nlbcli.ca.options import (
     term_options,
 )
 from nlbcli.cert._paper import secret
-from nlbcli.cert.options import force_option, names_options, out_option, p12_target_option, profile_option
+from nlbcli.cert.options import (
+    force_option,
+    names_options,
+    out_option,
+    p12_target_option,
+    profile_option,
+    subject_email_option,
+)
 from nlbcli.cert.told import tell
 from nlbcore.pki.words import P12_TARGETS
 
@@ -31,6 +38,7 @@ from nlbcore.pki.words import P12_TARGETS
 @term_options
 @key_type_option(default=None, text="Kind of its key")
 @subject_options
+@subject_email_option
 @out_option
 @click.option("--p12", is_flag=True, help="Write NAME.p12 too, for browsers and keychains; it asks for a password.")
 @click.option(
@@ -64,6 +72,7 @@ def command(
     passphrase_file: Path | None,
     force: bool,
     as_json: bool,
+    subject_email: str,
     **subject: str,
 ) -> None:
     """Issue a certificate: NAME.crt (the certificate, then the intermediate) and NAME.key, for their owner only.
@@ -81,7 +90,9 @@ def command(
     with naming_options(name="NAME", cn="NAME" if cn is None else "--cn"):
         authority = opened(folder, passphrase_file)
         term = term_of(days, not_before, not_after)
-        request = Request(name, profile, cn, Subject(**subject), dns, ip, uri, email, key_type, term)
+        request = Request(
+            name, profile, cn, Subject(**subject, email=subject_email), dns, ip, uri, email, key_type, term
+        )
         request.checked()  # before the password is asked for
         password = secret(f"{name}.p12", password_file, new=True) if p12 else None
         issued = authority.issue(request, out=out, p12_password=password, p12_target=target, force=force)

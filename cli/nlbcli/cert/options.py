@@ -41,6 +41,17 @@ def names_options(function: Any) -> Any:
     return function
 
 
+def subject_email_option(function: Any) -> Any:
+    """`--subject-email`: the last field of a subject."""
+    return click.option(
+        "--subject-email",
+        "subject_email",
+        metavar="ADDRESS",
+        default="",
+        help="E-mail address in the subject, for old programs that look there; --email is the place of today.",
+    )(function)
+
+
 def out_option(function: Any) -> Any:
     """`--out DIR2`"""
     return click.option(

@@ -42,6 +42,7 @@ def test_every_option(folder: Path) -> None:
     arguments = ["--cn", "Alice Example", "--uri", "spiffe://example.com/alice", "--email", "alice@example.com"]
     arguments += ["--days", "3", "--key-type", "ed25519", "--out", "new", "--p12", "--password-file", "password"]
     arguments += ["--organization", "Example", "--organizational-unit", "Ops", "-C", "de", "--json"]
+    arguments += ["--state", "Bayern", "--locality", "München", "--subject-email", "a@example.com"]
     result = issue(folder, "alice", "client", *arguments)
     assert (result.returncode, result.stderr) == (0, "")
     shown = json.loads(result.stdout)
@@ -50,7 +51,10 @@ def test_every_option(folder: Path) -> None:
         "private_key": "new/alice.key",
         "p12": "new/alice.p12",
     }
-    assert shown["subject"] == "CN=Alice Example,OU=Ops,O=Example,C=DE"
+    assert (
+        shown["subject"]
+        == "1.2.840.113549.1.9.1=a@example.com,CN=Alice Example,OU=Ops,O=Example,L=München,ST=Bayern,C=DE"
+    )
     assert shown["sans"] == ["uri:spiffe://example.com/alice", "email:alice@example.com"]
     assert (shown["name"], shown["profile"], shown["status"], shown["clamped"]) == ("alice", "client", "valid", False)
     serial = run("openssl", "x509", "-in", str(folder / "new/alice.crt"), "-noout", "-serial").stdout.decode()

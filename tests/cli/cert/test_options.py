@@ -7,7 +7,7 @@ import pytest
 from nlbcli.cert import csr, issue, p12, renew, sign
 
 SHARED = {
-    ("--cn", "--dns", "--ip", "--uri", "--email", "--country", "--organization"): (issue, csr),
+    ("--cn", "--dns", "--ip", "--uri", "--email", "--country", "--organization", "--subject-email"): (issue, csr),
     ("--days", "--not-before", "--not-after"): (issue, sign, renew),
     ("--out", "--force", "--json"): (issue, csr, sign, renew),
     ("--target", "--password-file"): (issue, p12),

@@ -136,7 +136,7 @@ def limited(module_folder: Path) -> Authority:
     return Authority.create(module_folder / "ca", permit_dns=["example.com"])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text("abc-.", min_size=1, max_size=12))
 def test_nothing_but_what_is_below(limited: Authority, host: str) -> None:
     assert permitted(limited, x509.DNSName(f"{host}.example.com"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nlbcore.pki import dates
@@ -29,6 +29,7 @@ def test_moment(text: str, parts: tuple[int, ...]) -> None:
     assert dates.moment(text, "not_after") == dt.datetime(*parts, tzinfo=dt.UTC)  # type: ignore[arg-type,misc]
 
 
+@settings(deadline=None)
 @given(st.datetimes(EARLIEST, LATEST, timezones=st.timezones()))
 def test_every_moment_comes_back(moment: dt.datetime) -> None:
     # Two of a clock that is put back are one text; nobody types the other.

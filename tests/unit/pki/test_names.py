@@ -186,7 +186,7 @@ def test_subject() -> None:
         (Subject(organization="o" * 65), "a", f'organization "{"o" * 65}": has 65 characters; X.509 has room for 64'),
         (Subject(), "ö" * 33, f'cn "{"ö" * 33}": has 66 bytes in UTF-8; there is room for 64'),
         (Subject(locality="a\nb"), "a", 'locality "a\\nb": has characters that cannot be printed'),
-        (Subject(email="x"), "a", 'email "x": is no e-mail address'),
+        (Subject(email="x"), "a", 'subject_email "x": is no e-mail address'),
         (Subject(), "", 'cn "": is empty'),
         (Subject(), "  ", 'cn "  ": is empty'),
         (Subject(), "a\udcff", 'cn "a\\udcff": has characters that cannot be printed'),

@@ -88,6 +88,28 @@ def test_asked_once_for_keys_under_the_same(tmp_path: Path) -> None:
     assert "ENCRYPTED" not in (tmp_path / "alice.key").read_text()
 
 
+def test_asked_before_the_index_is_locked(tmp_path: Path) -> None:
+    """While somebody types, other commands go on."""
+    Authority.create(tmp_path / "ca", passphrase=b"one")
+    other = Authority.open(tmp_path / "ca", Passphrase(ask=lambda _: "one"))
+    other.issue(Request("alice", "client"), out=tmp_path)
+    asked = []
+
+    def ask(question: str) -> str:
+        asked.append(question)
+        other.issue(Request(f"meanwhile-{len(asked)}", "client"), out=tmp_path)
+        return "one"
+
+    for call in (
+        lambda authority: authority.crl(),
+        lambda authority: authority.revoke("alice", "certificateHold"),
+        lambda authority: authority.release("alice"),
+        lambda authority: authority.renew_authority(root_days=100, intermediate_days=50),
+    ):
+        call(Authority.open(tmp_path / "ca", Passphrase(ask=ask)))
+    assert len(asked) == 4
+
+
 def test_a_key_under_another(tmp_path: Path) -> None:
     """Re-encrypted by openssl, the root's key asks for its own."""
     Authority.create(tmp_path / "ca", passphrase=b"one")
