@@ -10,7 +10,7 @@ reading one costs it, so look at the blocks of `used` slots only.
 What a row means - which listener, group, server - stands in the facts (``nlbcore.facts``), which no worker can change.
 
 A Block is written by its worker alone (``engine/counters``, the same layout as C structures; a test compares them).
-*Counters* are monotone and survive a restart of the worker; *gauges* (`live`, `expiring`) are set to zero by the
+*Counters* are monotone and survive a restart of the worker; *gauges* (`live`, `expiring`, `holders`) are set to zero by the
 supervisor when it reaps one, so that a killed worker's connections are not counted for ever. Rows are given out by the
 supervisor and mean the same in every block. The log ring at the end of a block is read by the log writer, which owns
 `tail` and `asleep`; records are described in ``engine/journal.pxd``.
@@ -41,6 +41,7 @@ SLOTS = 256
 LISTENERS = 256
 GROUPS = 1024
 SERVERS = 8192
+HOLDERS = 131072
 RING = 1 << 20
 STATES = ("Initial", "Available", "Unhealthy", "Unavailable", "Draining")
 """What is known of a server (the words of Alibaba Cloud NLB): checks have not told yet, it answers, it does not, it is not
@@ -94,6 +95,7 @@ class ListenerCounters(ctypes.Structure):
         ("handshake_time", Histogram),
         ("connection_time", Histogram),
         ("certificates_left_out", ctypes.c_uint64),
+        ("suppressed", ctypes.c_uint64),
         ("live", ctypes.c_int64),
         ("expiring", ctypes.c_int64 * len(EXPIRING_DAYS)),
     ]
@@ -129,17 +131,25 @@ class Ring(ctypes.Structure):
     ]
 
 
+class Holder(ctypes.Structure):
+    """A client certificate at a listener and its connections; see ``engine/present``."""
+
+    _fields_: ClassVar = [("key", ctypes.c_uint64), ("count", ctypes.c_uint32), ("unused", ctypes.c_uint32)]
+
+
 class Block(ctypes.Structure):
-    """What one worker writes: `heartbeat` and `stall_us` tell how its loop fares."""
+    """What one worker writes: `heartbeat` and `stall_us` tell how its loop fares; `held`: whether `holders` was ever used."""
 
     _fields_: ClassVar = [
         ("heartbeat", ctypes.c_uint64),
         ("connection", ctypes.c_uint64),
         ("stall_us", ctypes.c_uint64),
-        ("unused", ctypes.c_uint64 * 5),
+        ("held", ctypes.c_uint64),
+        ("unused", ctypes.c_uint64 * 4),
         ("listeners", ListenerCounters * LISTENERS),
         ("groups", GroupCounters * GROUPS),
         ("servers", ServerCounters * SERVERS),
+        ("holders", Holder * HOLDERS),
         ("ring", Ring),
     ]
 
@@ -247,3 +257,6 @@ class Segment:
             block.listeners[row].expiring[:] = [0] * len(EXPIRING_DAYS)
         for row in servers:
             block.servers[row].live = 0
+        if block.held:
+            ctypes.memset(ctypes.addressof(block.holders), 0, ctypes.sizeof(block.holders))
+            block.held = 0

@@ -123,6 +123,15 @@ class Log(Table):
         "Where the access log goes, one JSON object a line for each connection and each refusal: "
         '"stdout", "off" or the path of a file.',
     )
+    refusals_per_second: int = option(
+        20,
+        "Lines a second, of each worker, about refusals that are alike: the same listener, word and client certificate; of "
+        "one listener and word, whatever the certificates, ten times as many. One line more says how many others there were "
+        "(`suppressed`). 0: a line for each.",
+        unit="lines",
+        low=0,
+        high=1_000_000,
+    )
 
 
 class CertificatePair(Table):
@@ -154,7 +163,8 @@ class ClientAuth(Table):
     ] = option(
         (),
         "Files with the CA certificates that client certificates are checked against, PEM or DER (several in one "
-        "file), or folders of such files.",
+        "file), or folders of such files. What stands there is trusted as it is, an intermediate alone too. "
+        "CAs of one name are told apart by their key identifiers.",
     )
     crl: Annotated[
         tuple[File, ...],
@@ -193,6 +203,14 @@ class ClientAuth(Table):
         unit="certificates",
         low=0,
         high=100,
+    )
+    max_connections_per_certificate: int = option(
+        0,
+        "Connections at the same time with one client certificate, over all workers; more are closed after their handshake "
+        "(`connection_limit`). 0: unlimited.",
+        unit="connections",
+        low=0,
+        high=100_000_000,
     )
     strict: bool = option(
         False,

@@ -15,6 +15,7 @@ a listener has one policy, but `strict_sni` could be got round, so with it no TL
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uintptr_t
 from libc.string cimport memcmp, memcpy
+from nlbcore.engine.constraints cimport wildcard_excluded
 from nlbcore.engine.identities cimport identity_drop, identity_issued_by, identity_take
 from nlbcore.engine.linux.clock cimport CLOCK_REALTIME, clock_gettime, timespec
 from nlbcore.engine.openssl cimport (
@@ -24,7 +25,7 @@ from nlbcore.engine.openssl cimport (
     SSL_VERIFY_NONE, SSL_VERIFY_PEER, STACK_OF_X509, TLSEXT_NAMETYPE_host_name, X509, X509_STORE_CTX,
     X509_V_ERR_CA_KEY_TOO_SMALL, X509_V_ERR_CA_MD_TOO_WEAK, X509_V_ERR_CERT_HAS_EXPIRED,
     X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_REVOKED, X509_V_ERR_CRL_HAS_EXPIRED,
-    X509_V_ERR_UNABLE_TO_GET_CRL, X509_V_OK, ossl, weak_key, weak_signature,
+    X509_V_ERR_EXCLUDED_VIOLATION, X509_V_ERR_UNABLE_TO_GET_CRL, X509_V_OK, ossl, weak_key, weak_signature,
 )
 from nlbcore.engine.revoked cimport revoked_look
 from nlbcore.engine.rules cimport V_DENIED, V_NOT_ALLOWED, rules_judge
@@ -55,6 +56,17 @@ cdef void chain_free(STACK_OF_X509 *chain) noexcept nogil:
     for i in range(ossl.sk_X509_num(chain)):
         ossl.X509_free(ossl.sk_X509_value(chain, i))
     ossl.sk_X509_free(chain)
+
+
+cdef bint names_excluded(const Identity *identity, X509_STORE_CTX *store) noexcept nogil:
+    """Whether a CA above the client must not vouch for one of its wildcard names."""
+    cdef STACK_OF_X509 *chain = ossl.X509_STORE_CTX_get1_chain(store)
+    cdef bint excluded
+    if chain == NULL:
+        return True
+    excluded = wildcard_excluded(identity, chain)
+    chain_free(chain)
+    return excluded
 
 
 cdef bint note_issuer(Identity *identity, X509_STORE_CTX *store) noexcept nogil:
@@ -114,6 +126,8 @@ cdef int verify(int ok, X509_STORE_CTX *store) noexcept nogil:
         error = ossl.X509_STORE_CTX_get_error(store)
     elif depth == 0:
         error = s.identity.fault
+        if error == X509_V_OK and s.identity.wildcard and names_excluded(s.identity, store):
+            error = X509_V_ERR_EXCLUDED_VIOLATION
         if error == X509_V_OK and in_force(s.listener).revocations != NULL:
             if note_issuer(s.identity, store):
                 error = revocation(in_force(s.listener), s.identity)

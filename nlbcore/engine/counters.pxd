@@ -5,6 +5,7 @@ cdef enum:
     LISTENERS = 256
     GROUPS = 1024
     SERVERS = 8192
+    HOLDERS = 131072        # places for client certificates that are in use; see present.pyx
     BUCKETS = 20            # of a histogram; the last one is for what is longer than all bounds
     EXPIRING = 4            # segment.EXPIRING_DAYS
     WORDS = 64              # room for the termination list
@@ -37,6 +38,7 @@ cdef struct ListenerCounters:
     Histogram handshake_time
     Histogram connection_time
     uint64_t certificates_left_out      # of PROXY headers, for want of room
+    uint64_t suppressed     # refusals that were counted in a line instead of told
     int64_t live            # gauges: zeroed by the supervisor when it reaps the worker
     int64_t expiring[EXPIRING]
 
@@ -57,14 +59,21 @@ cdef struct Ring:
     uint32_t muted          # set by the log writer while there is no access log: records of connections are not made
     unsigned char data[RING]
 
+cdef struct Holder:         # a client certificate at a listener, in a worker; see present.pyx
+    uint64_t key
+    uint32_t count          # of connections; gauge
+    uint32_t unused
+
 cdef struct Block:
     uint64_t heartbeat      # ms on the monotonic clock
     uint64_t connection     # the last connection number given out
     uint64_t stall_us       # the longest round of the loop so far
-    uint64_t unused[5]
+    uint64_t held           # whether `holders` was ever used
+    uint64_t unused[4]
     ListenerCounters listeners[LISTENERS]
     GroupCounters groups[GROUPS]
     ServerCounters servers[SERVERS]
+    Holder holders[HOLDERS]
     Ring ring
 
 cdef struct Verdict:        # of the prober on a server; indices into segment.STATES and segment.REASONS
@@ -92,5 +101,13 @@ cdef struct Shared:
 cdef Block *block
 cdef Shared *shared
 
+cdef extern from *:
+    """
+    #define nlb_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+    """
+    void fence "nlb_fence"() noexcept nogil
+
+cdef uint32_t blocks_used() noexcept nogil
+cdef Block *block_of(uint32_t slot) noexcept nogil
 cdef int64_t live_connections(uint16_t row) noexcept nogil
 cdef void observe(Histogram *histogram, uint64_t us) noexcept nogil

@@ -7,12 +7,6 @@ every size and offset. Until a worker has been given its block, a private one ta
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uintptr_t
 from libc.stdlib cimport calloc
 
-cdef extern from *:
-    """
-    #define nlb_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
-    """
-    void fence "nlb_fence"() noexcept nogil
-
 cdef Block *block = <Block *>calloc(1, sizeof(Block))
 cdef Shared *shared = <Shared *>calloc(1, sizeof(Shared))
 cdef unsigned char *blocks = <unsigned char *>block
@@ -34,14 +28,23 @@ cdef void observe(Histogram *histogram, uint64_t us) noexcept nogil:
     histogram.buckets[bucket] += 1
 
 
+cdef uint32_t blocks_used() noexcept nogil:
+    """How many slots have ever had a worker."""
+    return min(slots, shared.slots) if stride else 1
+
+
+cdef Block *block_of(uint32_t slot) noexcept nogil:
+    return <Block *>(blocks + slot * stride)
+
+
 cdef int64_t live_connections(uint16_t row) noexcept nogil:
     """Connections of a listener over all workers. Who counts itself first and looks then never lets one too many in,
     though two at the same moment may both be refused."""
     cdef int64_t total = 0
     cdef uint32_t i
     fence()
-    for i in range(min(slots, shared.slots) if stride else 1):
-        total += (<Block *>(blocks + i * stride)).listeners[row].live
+    for i in range(blocks_used()):
+        total += block_of(i).listeners[row].live
     return total
 
 
@@ -80,6 +83,8 @@ def layout():
         "Block.groups": <uintptr_t>&block.groups - start,
         "GroupCounters": sizeof(GroupCounters),
         "Block.servers": <uintptr_t>&block.servers - start,
+        "Block.held": <uintptr_t>&block.held - start,
+        "Block.holders": <uintptr_t>&block.holders - start,
         "Block.ring": <uintptr_t>&block.ring - start,
         "ListenerCounters": sizeof(ListenerCounters),
         "ListenerCounters.terminations": <uintptr_t>&block.listeners[0].terminations - listener,
@@ -89,8 +94,10 @@ def layout():
         "ListenerCounters.connection_time": <uintptr_t>&block.listeners[0].connection_time - listener,
         "ListenerCounters.certificates_left_out": (
             <uintptr_t>&block.listeners[0].certificates_left_out - listener),
+        "ListenerCounters.suppressed": <uintptr_t>&block.listeners[0].suppressed - listener,
         "ListenerCounters.live": <uintptr_t>&block.listeners[0].live - listener,
         "ListenerCounters.expiring": <uintptr_t>&block.listeners[0].expiring - listener,
+        "Holder": sizeof(Holder),
         "ServerCounters": sizeof(ServerCounters),
         "Shared": sizeof(Shared),
         "Shared.cps_due": <uintptr_t>&shared.cps_due - <uintptr_t>shared,

@@ -10,6 +10,7 @@ from libc.string cimport memcmp
 
 cdef enum:
     BOOLEAN = 0x01
+    BIT_STRING = 0x03
     OCTET_STRING = 0x04
     OID = 0x06
     UTF8 = 0x0C
@@ -18,12 +19,16 @@ cdef enum:
     VISIBLE = 0x1A
     SET = 0x31
     KEY_IDENTIFIER = 0x80   # [0] of AuthorityKeyIdentifier
+    EXCLUDED = 0xA1         # [1] of NameConstraints
+    KEY_CERT_SIGN = 0x04    # bit 5 of KeyUsage
     VERSION = 0xA0          # [0] of TBSCertificate
     EXTENSIONS = 0xA3       # [3] of TBSCertificate
 
 # OIDs below id-ce, with tag and length
+cdef unsigned char *KEY_USAGE = b"\x06\x03\x55\x1d\x0f"
 cdef unsigned char *SUBJECT_ALTERNATIVE_NAME = b"\x06\x03\x55\x1d\x11"
 cdef unsigned char *BASIC_CONSTRAINTS = b"\x06\x03\x55\x1d\x13"
+cdef unsigned char *NAME_CONSTRAINTS = b"\x06\x03\x55\x1d\x1e"
 cdef unsigned char *AUTHORITY_KEY = b"\x06\x03\x55\x1d\x23"
 
 
@@ -82,16 +87,21 @@ cdef bint find(const unsigned char *der, uint32_t size, const unsigned char *oid
     return False
 
 
-cdef bint value_of(const unsigned char *der, uint32_t size, const unsigned char *oid, Cursor *value) noexcept nogil:
-    """Whether the certificate has an extension whose value is a sequence; its content is then in `value`."""
+cdef int tag_of_value(const unsigned char *der, uint32_t size, const unsigned char *oid, Cursor *value) noexcept nogil:
+    """The tag of an extension's value, and its content in `value`; -1: the certificate has no such extension."""
     cdef Cursor extension
     cdef int tag
     if not find(der, size, oid, &extension):
-        return False
+        return -1
     tag = element(&extension, value)
     if tag == BOOLEAN:                          # critical
         tag = element(&extension, value)
-    return tag == OCTET_STRING and element(value, value) == SEQUENCE
+    return element(value, value) if tag == OCTET_STRING else -1
+
+
+cdef bint value_of(const unsigned char *der, uint32_t size, const unsigned char *oid, Cursor *value) noexcept nogil:
+    """Whether the certificate has an extension whose value is a sequence; its content is then in `value`."""
+    return tag_of_value(der, size, oid, value) == SEQUENCE
 
 
 cdef bint der_is_authority(const unsigned char *der, uint32_t size) noexcept nogil:
@@ -100,6 +110,31 @@ cdef bint der_is_authority(const unsigned char *der, uint32_t size) noexcept nog
     if not value_of(der, size, BASIC_CONSTRAINTS, &value):
         return False
     return element(&value, &flag) == BOOLEAN and flag.end > flag.at and flag.at[0] != 0
+
+
+cdef bint der_signs_certificates(const unsigned char *der, uint32_t size) noexcept nogil:
+    """Whether its key is one for signing certificates: keyCertSign in the key usage."""
+    cdef Cursor bits
+    if tag_of_value(der, size, KEY_USAGE, &bits) != BIT_STRING or bits.end - bits.at < 2:
+        return False
+    return (bits.at[1] & KEY_CERT_SIGN) != 0    # behind the number of unused bits
+
+
+cdef bint der_alternative_names(const unsigned char *der, uint32_t size, Cursor *names) noexcept nogil:
+    """Whether it has a subjectAltName that can be read; the names are then in `names`."""
+    return value_of(der, size, SUBJECT_ALTERNATIVE_NAME, names)
+
+
+cdef bint der_excluded_names(const unsigned char *der, uint32_t size, Cursor *subtrees) noexcept nogil:
+    """Whether it has name constraints that exclude something; the GeneralSubtrees are then in `subtrees`."""
+    cdef Cursor value
+    cdef int tag
+    if not value_of(der, size, NAME_CONSTRAINTS, &value):
+        return False
+    while True:
+        tag = element(&value, subtrees)
+        if tag < 0 or tag == EXCLUDED:
+            return tag == EXCLUDED
 
 
 cdef bint der_has_alternative_name(const unsigned char *der, uint32_t size) noexcept nogil:

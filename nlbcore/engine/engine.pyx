@@ -30,6 +30,7 @@ from nlbcore.engine.loop cimport (
 from nlbcore.engine.linux.unistd cimport errno, write
 from nlbcore.engine.openssl cimport BIO, SSL, SSL_CTX, X509_STORE, ossl
 from nlbcore.engine.preamble cimport FRONT
+from nlbcore.engine.refusals cimport refusals_sum
 from nlbcore.engine.revoked cimport Table
 from nlbcore.engine.rules cimport Rules
 from nlbcore.engine.session cimport (
@@ -145,6 +146,8 @@ cdef class Engine:
         listener.max_handshakes = plan.max_handshakes
         listener.max_connections = plan.max_connections
         listener.cps = plan.cps
+        listener.per_certificate = plan.max_connections_per_certificate
+        listener.refusals = plan.refusals
         listener.route = <route_t><uintptr_t>plan.route
         listener.group = <void *><uintptr_t>plan.group
         listener.counters = &block.listeners[listener.row]
@@ -286,6 +289,7 @@ cdef class Engine:
                 patience -= 1
         serve_closed()
         loop_remove(self.channel)
+        refusals_sum(True)
         journal_wake(self.eventfd)
 
     # -- slices of longer work ----------------------------------------------------------------------------------------
@@ -382,7 +386,11 @@ cdef class Engine:
         return called or self._ended()
 
     cdef object _ended(self):
-        return None if self.draining and session_count() == 0 else False
+        if not self.draining or session_count():
+            return False
+        refusals_sum(True)
+        journal_wake(self.eventfd)
+        return None
 
     cdef bint _run(self, uint64_t until) noexcept nogil:
         cdef int timeout
@@ -424,6 +432,7 @@ cdef class Engine:
             self.beat = timers_now()
             block.heartbeat = self.beat
             sweep_begin()
+            refusals_sum(False)
         if sweeping():
             sweep(SWEEP)
         spent = timers_clock_us() - begin

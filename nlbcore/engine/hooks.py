@@ -58,6 +58,8 @@ class ListenerPlan:
         store: address of the ``X509_STORE`` with the CAs of the clients, to verify live connections again
         depth: intermediates allowed
         lost_trust: a client that the generation before has verified may have to be verified again: a CA is gone
+        max_connections_per_certificate: live connections with one client certificate, over all workers
+        refusals: refusals that are alike and told in one second; the others are counted
         keep_live: live connections that would be refused now may go on
         keep_expired: live connections may go on when their client certificate has expired
         announce: what its server is told of a client by the PROXY protocol: "off", "v1", "v2", "tls" or "full"
@@ -94,6 +96,8 @@ class ListenerPlan:
     store: int = 0
     depth: int = 100
     lost_trust: bool = False
+    max_connections_per_certificate: int = 0
+    refusals: int = 0
     keep_live: bool = False
     optional: bool = False
     report: bool = False

@@ -1,19 +1,22 @@
 """Client certificates, interned: each distinct one is parsed once and held while a connection shows it.
 
 Keyed by the SHA-256 of the whole certificate. What a connection needs of it later - the dates, the bytes for the log,
-whether it is one that is never a client (a weak key or signature, a CA's, X.509 v1, no name at all) - is worked out
-when it is seen first, so that a resumed handshake and a re-check of live connections cost a lookup. The key of its
+whether it is one that is never a client (a weak key or signature, a CA's or one for signing certificates, X.509 v1, no
+name at all or one that is none) - is worked out when it is seen first, so that a resumed handshake and a re-check of live connections cost a lookup. The key of its
 issuer is added when a listener with revocation lists verifies it: a resumed session has no chain any more.
 """
 
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy
-from nlbcore.engine.der cimport Cursor, der_authority, der_has_alternative_name, der_is_authority
+from nlbcore.engine.der cimport (
+    Cursor, der_authority, der_has_alternative_name, der_is_authority, der_signs_certificates,
+)
 from nlbcore.engine.openssl cimport (
     BIO, X509, X509_V_ERR_EE_KEY_TOO_SMALL, X509_V_ERR_INVALID_PURPOSE,
-    X509_V_ERR_SUBJECT_NAME_EMPTY, ossl, sha256, unix_time, weak_key, weak_signature,
+    X509_V_ERR_SUBJECT_NAME_EMPTY, X509_V_ERR_UNSUPPORTED_NAME_SYNTAX, ossl, sha256, unix_time, weak_key, weak_signature,
 )
 from nlbcore.engine.slab cimport Identity
+from nlbcore.engine.wellformed cimport names_sound
 
 cdef enum:
     BUCKETS = 16384         # a list each; the digest is the hash
@@ -97,10 +100,13 @@ cdef Identity *identity_take(X509 *certificate) noexcept nogil:
     identity.not_after = unix_time(ossl.X509_getm_notAfter(certificate))
     if weak_key(certificate) or weak_signature(certificate):
         identity.fault = X509_V_ERR_EE_KEY_TOO_SMALL
-    elif ossl.X509_get_version(certificate) < X509_VERSION_3 or der_is_authority(identity.der, identity.size):
+    elif (ossl.X509_get_version(certificate) < X509_VERSION_3 or der_is_authority(identity.der, identity.size)
+            or der_signs_certificates(identity.der, identity.size)):
         identity.fault = X509_V_ERR_INVALID_PURPOSE
     elif nameless(certificate, identity):
         identity.fault = X509_V_ERR_SUBJECT_NAME_EMPTY
+    elif not names_sound(identity.der, identity.size, &identity.wildcard):
+        identity.fault = X509_V_ERR_UNSUPPORTED_NAME_SYNTAX
     identity.next = bucket[0]
     bucket[0] = identity
     interned += 1

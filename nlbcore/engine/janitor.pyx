@@ -14,6 +14,7 @@ from libc.string cimport memset
 from nlbcore.engine.counters cimport EXPIRING, LISTENERS, block, shared
 from nlbcore.engine.linux.clock cimport CLOCK_REALTIME, clock_gettime, timespec
 from nlbcore.engine.openssl cimport X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_REVOKED, X509_V_OK
+from nlbcore.engine.present cimport present_before
 from nlbcore.engine.rules cimport rules_reason
 from nlbcore.engine.session cimport session_end
 from nlbcore.engine.slab cimport CONNECT, Listener, RELAY, Session, session_at, session_slots
@@ -46,7 +47,7 @@ cdef uint32_t closed_by_it = 0
 
 
 cdef void count_expiring(Session *s, int64_t now) noexcept nogil:
-    """Each certificate once for a listener, though many connections may show it."""
+    """Each certificate once for a listener, though many connections at several workers may show it."""
     cdef uint16_t row = s.listener.row
     cdef int i
     if s.identity == NULL or not s.proven or s.verify_error != X509_V_OK:
@@ -57,6 +58,8 @@ cdef void count_expiring(Session *s, int64_t now) noexcept nogil:
     if s.identity.counted_for[row // 8] & (1 << row % 8):
         return
     s.identity.counted_for[row // 8] |= <uint8_t>(1 << row % 8)
+    if present_before(row, s.identity):
+        return
     for i in range(EXPIRING):
         if s.identity.not_after - now < days[i] * DAY:
             counting[row][i] += 1

@@ -6,6 +6,7 @@ cdef enum RecordKind:
     ACCESS = 1
     EVENT = 2               # text for the event log: level in `termination`, words in the last field
     CONNECTION = 3          # one that lives: its state (slab.State) in `termination`; for `nlb conns`, not in the ring
+    UNTOLD = 4              # refusals that were not told: how many in `id`, their word in `termination`
 
 cdef enum:
     LONGEST_CERTIFICATE = 8192
@@ -50,6 +51,8 @@ cdef packed struct Record:
 
 cdef void journal_access(const Session *s) noexcept nogil
 cdef uint32_t journal_connection(const Session *s, unsigned char *buffer) noexcept nogil
+cdef void journal_untold(
+    uint16_t row, uint32_t generation, uint8_t word, uint64_t count, const unsigned char *sha256) noexcept nogil
 cdef void journal_event(int level, const char *text) noexcept nogil
 cdef bint journal_half_full() noexcept nogil
 cdef void journal_wake(int eventfd) noexcept nogil

@@ -206,6 +206,32 @@ cdef uint32_t journal_connection(const Session *s, unsigned char *buffer) noexce
     return at
 
 
+cdef void journal_untold(
+    uint16_t row, uint32_t generation, uint8_t word, uint64_t count, const unsigned char *sha256,
+) noexcept nogil:
+    """So many connections have ended with this word, at this listener and with this certificate (NULL: with none, or
+    with various ones), and no record tells of them."""
+    global written
+    cdef Record r
+    if block.ring.muted:
+        return
+    memset(&r, 0, sizeof(r))
+    r.kind = UNTOLD
+    r.termination = word
+    r.listener_row = row
+    r.generation = generation
+    r.id = count
+    r.ended = realtime_us()
+    if sha256 != NULL:
+        r.flags = DIGEST_ONLY
+        r.der_size = 32
+    r.size = sizeof(r) + r.der_size
+    if not room(r.size):
+        return
+    nlb_store(&block.ring.head, put(put(block.ring.head, &r, sizeof(r)), sha256, r.der_size))
+    written = True
+
+
 cdef void journal_event(int level, const char *text) noexcept nogil:
     """A line for the event log; `level` as in Python's logging."""
     global written

@@ -279,15 +279,17 @@ cdef int64_t unix_time(const ASN1_STRING *value) noexcept nogil:
 
 
 cdef bint weak_key(X509 *certificate) noexcept nogil:
-    """Our own rule, because the security level comes from the cipher string and may be 0: RSA and DSA below 2048
-    bits, elliptic curves below 224."""
+    """Our own rule, because the security level comes from the cipher string and may be 0: RSA below 2048 bits,
+    elliptic curves below 224, DSA at any size (TLS 1.3 and FIPS 186-5 have it no more)."""
     cdef EVP_PKEY *key = ossl.X509_get_pubkey(certificate)
     if key == NULL:
         return True
     cdef int kind = ossl.EVP_PKEY_id(key)
     cdef int bits = ossl.EVP_PKEY_bits(key)
     ossl.EVP_PKEY_free(key)
-    if kind in (EVP_PKEY_RSA, EVP_PKEY_RSA_PSS, EVP_PKEY_DSA):
+    if kind == EVP_PKEY_DSA:
+        return True
+    if kind in (EVP_PKEY_RSA, EVP_PKEY_RSA_PSS):
         return bits < 2048
     return bits < 224
 

@@ -33,6 +33,8 @@ from nlbcore.engine.loop cimport CLIENT, SERVER, Event, loop_add
 from nlbcore.engine.openssl cimport X509, X509_V_OK, ossl, word_of_error, word_of_verify
 from nlbcore.engine.plain cimport plain_ops
 from nlbcore.engine.preamble cimport preamble_begin, preamble_due, preamble_free, preamble_read
+from nlbcore.engine.present cimport present_count, present_join, present_leave
+from nlbcore.engine.refusals cimport refusal_told
 from nlbcore.engine.relay cimport (
     PUMP_AGAIN, PUMP_CLIENT_BROKEN, PUMP_DONE, PUMP_SERVER_BROKEN, PUMP_TRUNCATED, PUMP_WAIT, Pumped, pump,
 )
@@ -178,7 +180,9 @@ cdef void record(Session *s, int word) noexcept nogil:
     counters.terminations[word] += 1
     if word != PROBE:
         observe(&counters.connection_time, timers_clock_us() - s.accepted)
-        journal_access(s)
+        if refusal_told(s):
+            journal_access(s)
+    present_leave(s)
     if s.server_counters != NULL:
         s.server_counters.live -= 1
         s.server_counters = NULL
@@ -287,6 +291,7 @@ cdef void session_accept(Acceptor *acceptor) noexcept nogil:
         listener.counters.live += 1
         transport_init(&s.client, fd, &plain_ops)
         if listener.max_connections and live_connections(listener.row) > <int64_t>listener.max_connections:
+            s.detail = b"max_connections"
             end_reset(s, CONNECTION_LIMIT)
         elif not within_cps(listener):
             end_reset(s, CPS_LIMIT)
@@ -452,6 +457,13 @@ cdef void authenticate(Session *s) noexcept nogil:
     resumed = ossl.SSL_session_reused(s.client.ssl) == 1
     listener.counters.handshakes[version if 1 <= version <= 4 else 0][resumed] += 1
     tickets_settled(listener.row, &s.peer, resumed)
+    present_join(s)
+    if s.counted and listener.per_certificate and (
+            present_count(listener.row, s.identity) > listener.per_certificate):
+        s.detail = b"max_connections_per_certificate"
+        s.client.ops.shutdown(&s.client)
+        refuse(s, CONNECTION_LIMIT)
+        return
     begin_connect(s)
 
 

@@ -47,6 +47,7 @@ cdef struct Identity:
     unsigned char sha256[32]
     int64_t not_before      # Unix seconds
     int64_t not_after
+    uint8_t wildcard        # one of its names is one
     int fault               # why it is never a client, whoever signed it (X509_V_ERR_*); 0: nothing
     uint32_t size
     unsigned char *der
@@ -100,6 +101,8 @@ cdef struct Listener:
     uint32_t max_handshakes     # limits: 0 = none
     uint32_t max_connections
     uint32_t cps
+    uint32_t per_certificate    # connections with one client certificate
+    uint32_t refusals       # alike ones that are told in a second; 0 = all
     uint32_t handshakes         # in progress
     route_t route
     void *group
@@ -152,6 +155,7 @@ cdef struct Session:
     uint8_t local           # a front balancer's own connection
     Identity *identity
     uint8_t proven
+    uint8_t counted         # among those who have its certificate: present.pyx
     # verdict of the handshake
     int verify_error        # first error that the verify callback saw
     int verify_depth

@@ -16,9 +16,10 @@ What was found good is remembered with the certificate, so that a re-check costs
 
 from libc.stdint cimport uint32_t
 from nlbcore.engine.callbacks cimport chain_free, judge_for, revocation
+from nlbcore.engine.constraints cimport wildcard_excluded
 from nlbcore.engine.openssl cimport (
     STACK_OF_X509, X509, X509_STORE_CTX, X509_V_ERR_CA_KEY_TOO_SMALL, X509_V_ERR_CERT_CHAIN_TOO_LONG,
-    X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_UNSPECIFIED, X509_V_OK, ossl, weak_key,
+    X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_EXCLUDED_VIOLATION, X509_V_ERR_UNSPECIFIED, X509_V_OK, ossl, weak_key,
 )
 from nlbcore.engine.slab cimport Listener, Session
 
@@ -61,6 +62,8 @@ cdef int verify_chain(const Session *s, const Listener *now) noexcept nogil:
                     for i in range(1, ossl.sk_X509_num(chain)):
                         if weak_key(ossl.sk_X509_value(chain, i)):
                             error = X509_V_ERR_CA_KEY_TOO_SMALL
+                    if error == X509_V_OK and wildcard_excluded(s.identity, chain):
+                        error = X509_V_ERR_EXCLUDED_VIOLATION
                     chain_free(chain)
         ossl.X509_STORE_CTX_free(verification)
     ossl.X509_free(leaf)

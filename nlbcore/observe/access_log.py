@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ACCESS = 1
 EVENT = 2
+UNTOLD = 4
 NO_ROW = 0xFFFF
 RESUMED = 1
 PROVEN = 2
@@ -120,6 +121,8 @@ def line(record: bytes, worker: int, names: Names) -> bytes:
     """One line of the access log."""
     head, texts = unpack(record)
     identity = claimed(head, texts[-1])
+    if head.kind == UNTOLD:
+        return as_json(_untold(head, identity, worker, names)) + b"\n"
     fields = {
         "time": timestamp(head.ended / 1e6),
         "node": names.node,
@@ -129,6 +132,21 @@ def line(record: bytes, worker: int, names: Names) -> bytes:
     if detail := _detail(head, texts[-2].decode(), identity):
         fields["termination_detail"] = detail
     return as_json(fields) + b"\n"
+
+
+def _untold(head: Head, identity: dict[str, object], worker: int, names: Names) -> dict[str, object]:
+    """Refusals that are alike beyond those that have lines of their own: only how many they were."""
+    fields = {
+        "time": timestamp(head.ended / 1e6),
+        "node": names.node,
+        "worker": worker,
+        "generation": head.generation,
+        "listener": names.listeners.get(head.listener_row),
+        **identity,
+        "termination": word(head.termination),
+        "suppressed": head.id,
+    }
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 def as_json(fields: dict[str, object]) -> bytes:

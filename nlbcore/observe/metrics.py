@@ -118,7 +118,7 @@ FAMILIES = (
     Family(
         "nlb_client_certificate_expiring",
         "gauge",
-        "Client certificates of live connections that end within so many days; at several workers: of each.",
+        "Client certificates of live connections that end within so many days, each once.",
         (*_LISTENER, "within"),
     ),
     Family("nlb_server_up", "gauge", "0: Unhealthy by its health check; else 1, whatever was ordered.", _SERVER),
@@ -155,6 +155,7 @@ FAMILIES = (
     Family("nlb_worker_loop_stall_seconds", "gauge", "The longest round of its loop so far.", ("worker",)),
     Family("nlb_attendant_up", "gauge", "1: the helper process runs and its heart beats.", ("attendant",)),
     Family("nlb_attendant_restarts_total", "counter", "How often it was started again.", ("attendant",)),
+    Family("nlb_access_log_suppressed_total", "counter", "Refusals without a line of their own.", _LISTENER),
     Family("nlb_log_records_dropped_total", "counter", "Log records lost because their ring was full."),
 )
 
@@ -304,6 +305,7 @@ def _listener(samples: _Samples, listener: dict[str, Any], row: ListenerCounters
     samples.observed("nlb_connection_duration_seconds", (name,), row.connection_time)
     for word, count in list(zip(WORDS, row.terminations, strict=False))[1:]:  # the first is that it is open
         samples.add("nlb_terminations_total", (name, word), count)
+    samples.add("nlb_access_log_suppressed_total", (name,), row.suppressed)
     if listener["protocol"] != "TCPSSL":
         return
     samples.observed("nlb_tls_handshake_duration_seconds", (name,), row.handshake_time)

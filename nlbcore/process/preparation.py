@@ -245,6 +245,8 @@ class Preparation:
             max_handshakes=listener.max_handshakes,
             max_connections=listener.max_connections,
             cps=listener.cps,
+            max_connections_per_certificate=listener.client_auth.max_connections_per_certificate,
+            refusals=snapshot.config.log.refusals_per_second,
             route=route_address(),
             group=group.address,
             alpn=wanted.alpn if wanted is not None else b"",

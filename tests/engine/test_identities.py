@@ -124,10 +124,11 @@ def test_dates(identity: Callable[[bytes], Any], moment: dt.datetime) -> None:
         (lambda: ec_key(ec.SECP224R1), 0),
         (lambda: ec_key(ec.SECP384R1), 0),
         (lambda: dsa.generate_private_key(1024), WEAK),
+        (lambda: dsa.generate_private_key(2048), WEAK),
         (ed25519.Ed25519PrivateKey.generate, 0),
         (ed448.Ed448PrivateKey.generate, 0),
     ],
-    ids=["rsa-1024", "rsa-2047", "rsa-2048", "p-192", "p-224", "p-384", "dsa-1024", "ed25519", "ed448"],
+    ids=["rsa-1024", "rsa-2047", "rsa-2048", "p-192", "p-224", "p-384", "dsa-1024", "dsa-2048", "ed25519", "ed448"],
 )
 def test_keys(identity: Callable[[bytes], Any], key: Callable[[], Any], fault: int) -> None:
     assert identity(certificate(key()))[2] == fault
@@ -136,6 +137,12 @@ def test_keys(identity: Callable[[bytes], Any], key: Callable[[], Any], fault: i
 def test_certificates_of_authorities(identity: Callable[[bytes], Any]) -> None:
     assert identity(certificate(ca=True))[2] == PURPOSE
     assert identity(certificate(ca=None))[2] == 0
+
+
+def test_keys_for_signing_certificates(identity: Callable[[bytes], Any], pki: Pki) -> None:
+    """keyCertSign, whatever the key may do beside it."""
+    assert identity(pki.root.client("plain").der)[2] == 0
+    assert identity(pki.root.client("signs", signs=True).der)[2] == PURPOSE
 
 
 def test_names(identity: Callable[[bytes], Any]) -> None:

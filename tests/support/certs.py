@@ -106,14 +106,15 @@ class Authority:
         name: str = "Test Root",
         *,
         issuer: Authority | None = None,
-        key: str = "ec",
+        key: str | Key = "ec",
         path_length: int | None = None,
         is_ca: bool = True,
         not_after: dt.datetime | None = None,
+        extensions: Sequence[x509.ExtensionType] = (),
     ) -> None:
         self.folder = folder
         self.issuer = issuer
-        self.key = new_key(key)
+        self.key = new_key(key) if isinstance(key, str) else key
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         signer = issuer or self
         builder = (
@@ -130,6 +131,8 @@ class Authority:
         )
         if issuer is not None:
             builder = builder.add_extension(_authority_key(issuer), critical=False)
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=True)
         self.certificate = builder.sign(signer.key, hashes.SHA256())
         stem = f"ca-{next(_file_number)}-{name.replace(' ', '-').lower()}"
         self.path = folder / f"{stem}.crt"
@@ -162,6 +165,8 @@ class Authority:
         extra_names: Sequence[x509.GeneralName] = (),
         serial: int | None = None,
         says_whose_key: bool = True,
+        signs: bool = False,
+        extensions: Sequence[x509.ExtensionType] = (),
     ) -> Issued:
         """Issue a leaf.
 
@@ -180,6 +185,8 @@ class Authority:
             extra_names: more subjectAltName entries of any kind.
             serial: its serial number; default a random one.
             says_whose_key: with an authority key identifier.
+            signs: its key usage is also that of a CA.
+            extensions: more of them, not critical.
         """
         private = new_key(key) if isinstance(key, str) else key
         builder = (
@@ -191,7 +198,7 @@ class Authority:
             .not_valid_before(not_before or now() - dt.timedelta(days=2))
             .not_valid_after(not_after or now() + dt.timedelta(days=30))
             .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
-            .add_extension(_usage(ca=is_ca), critical=True)
+            .add_extension(_usage(ca=is_ca or signs), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(private.public_key()), critical=False)
         )
         if says_whose_key:
@@ -203,6 +210,8 @@ class Authority:
             builder = builder.add_extension(x509.SubjectAlternativeName(general), critical=False)
         if critical_unknown:
             builder = builder.add_extension(x509.UnrecognizedExtension(UNKNOWN_EXTENSION, b"\x05\x00"), critical=True)
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=False)
         certificate = builder.sign(signed_with or self.key, hashes.SHA256())
         return self._write(common_name, certificate, private, self.chain() if chain is None else chain)
 
@@ -277,6 +286,12 @@ def _same_name(pki: Pki) -> Issued:
 
 def _weak_intermediate(pki: Pki) -> Issued:
     return pki.root.intermediate("Weak Intermediate", key="rsa-1024").client("under-weak")
+
+
+def alternative_names(*entries: tuple[int, bytes]) -> x509.ExtensionType:
+    """A subjectAltName of entries by their tags, whatever they are; each shorter than 128 bytes."""
+    inside = b"".join(bytes([tag, len(value)]) + value for tag, value in entries)
+    return x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, bytes([0x30, len(inside)]) + inside)
 
 
 def without_key(issued: Issued) -> Issued:

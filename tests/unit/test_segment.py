@@ -60,6 +60,7 @@ def test_every_structure_is_compared() -> None:
     assert {name.partition(".")[0] for name in counters.layout()} == {
         "Block",
         "GroupCounters",
+        "Holder",
         "ListenerCounters",
         "Order",
         "ServerCounters",

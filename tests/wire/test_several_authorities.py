@@ -1,4 +1,6 @@
-"""Several CAs for client certificates: in several files or in one, all are trusted, no other is; their names are advertised or not."""
+"""Several CAs for client certificates: in several files or in one, all are trusted, no other is; their names are advertised or not.
+CAs of one name are told apart by the identifiers of their keys, and an intermediate alone is trusted as it is.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,13 @@ def third(pki: Pki) -> Authority:
 
 
 @pytest.fixture(scope="module")
-def balancer(balancer_for: Callable[..., Balancer], backend: Backend, pki: Pki) -> Balancer:
+def namesake(pki: Pki) -> Authority:
+    """An authority with the root's name and a key of its own."""
+    return Authority(pki.folder, "Test Root")
+
+
+@pytest.fixture(scope="module")
+def balancer(balancer_for: Callable[..., Balancer], backend: Backend, pki: Pki, namesake: Authority) -> Balancer:
     """Two CAs in two files, and in one file; names not advertised on the latter; an intermediate beside its root."""
     bundle = pki.folder / "bundle.crt"
     bundle.write_bytes(pki.root.path.read_bytes() + pki.other.path.read_bytes())
@@ -37,6 +45,8 @@ def balancer(balancer_for: Callable[..., Balancer], backend: Backend, pki: Pki) 
                 "files": tls_listener(pki.server, ca=[pki.root.path, pki.other.path]),
                 "bundle": tls_listener(pki.server, ca=bundle, client_auth={"advertise_ca_names": False}),
                 "with_intermediate": tls_listener(pki.server, ca=with_intermediate),
+                "equal_names": tls_listener(pki.server, ca=[pki.root.path, namesake.path]),
+                "intermediate": tls_listener(pki.server, ca=pki.intermediate.path),
             },
             "server_groups": {"app": server_group(backend)},
         }
@@ -71,6 +81,31 @@ def test_intermediate_in_ca(balancer: Balancer, pki: Pki, version: ssl.TLSVersio
     certificate = pki.intermediate.client("sends-no-chain", chain=())
     with TlsClient(balancer.port("with_intermediate"), client_context(pki.root.path, version, certificate)) as client:
         client.handshake().ping()
+
+
+def test_equal_names(balancer: Balancer, pki: Pki, namesake: Authority, version: ssl.TLSVersion) -> None:
+    """Clients of both; at the listener of one, not those of the other."""
+    for authority in (pki.root, namesake):
+        certificate = authority.client("of-one-of-two")
+        with TlsClient(balancer.port("equal_names"), client_context(pki.root.path, version, certificate)) as client:
+            client.handshake().ping()
+    client = TlsClient(balancer.port("files"), client_context(pki.root.path, version, certificate))
+    refusal(client)
+    assert balancer.line(client)["termination"] == "unknown_ca"
+
+
+def test_intermediate_alone(balancer: Balancer, backend: Backend, pki: Pki, version: ssl.TLSVersion) -> None:
+    """Its clients, whatever they send; not the root's own, nor those of another intermediate."""
+    for chain in (None, ()):
+        certificate = pki.intermediate.client("below", chain=chain)
+        with TlsClient(balancer.port("intermediate"), client_context(pki.root.path, version, certificate)) as client:
+            client.handshake().ping()
+    backend.forget()
+    for certificate in (pki.client, pki.root.intermediate("Another").client("beside")):
+        client = TlsClient(balancer.port("intermediate"), client_context(pki.root.path, version, certificate))
+        refusal(client)
+        assert balancer.line(client)["termination"] == "unknown_ca"
+    assert backend.accepted == 0
 
 
 @pytest.mark.parametrize(("listener", "advertised"), [("files", True), ("bundle", False)])
