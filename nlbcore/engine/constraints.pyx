@@ -1,8 +1,8 @@
 """A wildcard name of a client against the names that a CA above it must not vouch for.
 
 OpenSSL compares `*.example.com` as it stands with an excluded `secret.example.com`, and finds nothing wrong; but the
-certificate would be good for that name too (Go had the same, CVE-2025-61727). RFC 5280 knows no wildcards, so this is ours:
-a wildcard is excluded when one of the names that it stands for is. It stands for one label (RFC 6125, 6.4.3).
+certificate would be good for that name too (Go had the same, CVE-2025-61727). RFC 5280 knows no wildcards, so this is
+ours: a wildcard is excluded when one of the names that it stands for is. It stands for one label (RFC 6125, 6.4.3).
 """
 
 from nlbcore.engine.der cimport Cursor, SEQUENCE, der_alternative_names, der_excluded_names, element
@@ -57,8 +57,8 @@ cdef bint excluded(const Identity *identity, const unsigned char *der, unsigned 
 
 
 cdef bint wildcard_excluded(const Identity *identity, const STACK_OF_X509 *chain) noexcept nogil:
-    """Whether a certificate above the client's, in its verified chain, excludes a name that a wildcard of its stands for.
-    Without memory to look: yes."""
+    """Whether a certificate above the client's, in its verified chain, excludes a name that one of its wildcards stands
+    for. Without memory to look: yes."""
     cdef Cursor whole
     cdef BIO *bio
     cdef bint found

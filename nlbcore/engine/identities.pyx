@@ -2,8 +2,9 @@
 
 Keyed by the SHA-256 of the whole certificate. What a connection needs of it later - the dates, the bytes for the log,
 whether it is one that is never a client (a weak key or signature, a CA's or one for signing certificates, X.509 v1, no
-name at all or one that is none) - is worked out when it is seen first, so that a resumed handshake and a re-check of live connections cost a lookup. The key of its
-issuer is added when a listener with revocation lists verifies it: a resumed session has no chain any more.
+name at all or one that is none) - is worked out when it is seen first, so that a resumed handshake and a re-check of
+live connections cost a lookup. The key of its issuer is added when a listener with revocation lists verifies it: a
+resumed session has no chain any more.
 """
 
 from libc.stdlib cimport calloc, free, malloc
@@ -13,7 +14,8 @@ from nlbcore.engine.der cimport (
 )
 from nlbcore.engine.openssl cimport (
     BIO, X509, X509_V_ERR_EE_KEY_TOO_SMALL, X509_V_ERR_INVALID_PURPOSE,
-    X509_V_ERR_SUBJECT_NAME_EMPTY, X509_V_ERR_UNSUPPORTED_NAME_SYNTAX, ossl, sha256, unix_time, weak_key, weak_signature,
+    X509_V_ERR_SUBJECT_NAME_EMPTY, X509_V_ERR_UNSUPPORTED_NAME_SYNTAX, ossl, sha256, unix_time, weak_key,
+    weak_signature,
 )
 from nlbcore.engine.slab cimport Identity
 from nlbcore.engine.wellformed cimport names_sound

@@ -5,11 +5,11 @@ lock. The supervisor empties it when the worker is gone, like the gauges. So a l
 itself first and looks then never lets one too many in, though two at the same moment may both be refused.
 
 A certificate is known by 64 bits of its SHA-256, mixed with its listener's row, which stays the same over reloads. Two
-buckets of eight places are its own (the power of two choices: full together only when nearly all of the table is); where
-both are full it is not counted, and so not limited either. A place whose count is 0 may be anybody's next.
+buckets of eight places are its own (the power of two choices: full together only when nearly all of the table is);
+where both are full it is not counted, and so not limited either. A place whose count is 0 may be anybody's next.
 
-Counted is whoever has proven to have the key of a certificate that is good, also where nothing is limited: it costs a look
-into memory, and a limit that a reload brings knows at once who is there.
+Counted is whoever has proven to have the key of a certificate that is good, also where nothing is limited: it costs a
+look into memory, and a limit that a reload brings knows at once who is there.
 """
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t

@@ -1,9 +1,10 @@
 """Which refusals are told one by one, so that a flood of them is not a flood of lines.
 
-Refusals are alike when they have the same listener, the same word and the same client certificate (its SHA-256; nothing of
-it is parsed). Of those that are alike so many a second are told as the configuration says, and of one listener and word,
-whatever the certificates - a stranger can make any number of them -, MANY times as many. The others are counted, and when
-the second is over one line says how many they were. What a listener has ended with is counted in any case, elsewhere.
+Refusals are alike when they have the same listener, the same word and the same client certificate (its SHA-256; nothing
+of it is parsed). Of those that are alike so many a second are told as the configuration says, and of one listener and
+word, whatever the certificates - a stranger can make any number of them -, MANY times as many. The others are counted,
+and when the second is over one line says how many they were. What a listener has ended with is counted in any case,
+elsewhere.
 
 Only what a stranger can bring about at will is limited: not what has happened to a client that was let in.
 """
@@ -38,7 +39,8 @@ cdef bint some_untold = False
 
 
 cdef bint limited(int word) noexcept nogil:
-    return NO_CERTIFICATE <= word <= DENIED or NO_SHARED_CIPHER <= word <= CLIENT_ALERT or CPS_LIMIT <= word <= OVERLOAD
+    return (NO_CERTIFICATE <= word <= DENIED or NO_SHARED_CIPHER <= word <= CLIENT_ALERT
+            or CPS_LIMIT <= word <= OVERLOAD)
 
 
 cdef void tell_sum(Alike *a) noexcept nogil:
@@ -48,7 +50,7 @@ cdef void tell_sum(Alike *a) noexcept nogil:
 
 
 cdef Alike *look_up(uint16_t row, int word, const unsigned char *sha256) noexcept nogil:
-    """Where refusals like this are counted, in this second; who has been silent for longest makes room for a new kind."""
+    """Where refusals like this are counted, in this second; the one silent for longest makes room for a new kind."""
     cdef uint64_t second = timers_now() // 1000
     cdef uint32_t start = (<uint32_t>row * 64 + <uint32_t>word) * 2654435761U
     cdef uint32_t i

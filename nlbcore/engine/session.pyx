@@ -18,29 +18,29 @@ harm.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport abort
+from nlbcore.engine.admission cimport client_word, one_too_many
 from nlbcore.engine.buf cimport SCRATCH, ciphertext
-from nlbcore.engine.callbacks cimport judge_for
 from nlbcore.engine cimport callbacks
 from nlbcore.engine.counters cimport ListenerCounters, block, live_connections, observe
 from nlbcore.engine.dialer cimport dial, dial_failed, dialled
-from nlbcore.engine.identities cimport identity_drop, identity_take
+from nlbcore.engine.identities cimport identity_drop
 from nlbcore.engine.journal cimport journal_access
 from nlbcore.engine.linux.epoll cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP
 from nlbcore.engine.linux.socket cimport MSG_PEEK, recv, sockaddr_storage
 from nlbcore.engine.linux.unistd cimport EAGAIN, close, errno
 from nlbcore.engine.listener cimport Acceptor, acceptor_accept, within_cps
 from nlbcore.engine.loop cimport CLIENT, SERVER, Event, loop_add
-from nlbcore.engine.openssl cimport X509, X509_V_OK, ossl, word_of_error, word_of_verify
+from nlbcore.engine.openssl cimport X509_V_OK, ossl, word_of_error, word_of_verify
 from nlbcore.engine.plain cimport plain_ops
 from nlbcore.engine.preamble cimport preamble_begin, preamble_due, preamble_free, preamble_read
-from nlbcore.engine.present cimport present_count, present_join, present_leave
+from nlbcore.engine.present cimport present_leave
 from nlbcore.engine.refusals cimport refusal_told
 from nlbcore.engine.relay cimport (
     PUMP_AGAIN, PUMP_CLIENT_BROKEN, PUMP_DONE, PUMP_SERVER_BROKEN, PUMP_TRUNCATED, PUMP_WAIT, Pumped, pump,
 )
 from nlbcore.engine.rules cimport rules_reason
 from nlbcore.engine.slab cimport (
-    CLOSED, CONNECT, FIRST_STEPS, FLUSH, FREE, HANDSHAKE, HELLO, Identity, LINGER, Listener, NEXT_STEPS, NO_QUEUE,
+    CLOSED, CONNECT, FIRST_STEPS, FLUSH, FREE, HANDSHAKE, HELLO, LINGER, Listener, NEXT_STEPS, NO_QUEUE,
     PREAMBLE, QUEUES, Queue, READY, RELAY, Session, State, session_find, session_free, session_new,
 )
 from nlbcore.engine.tickets cimport tickets_settled
@@ -457,34 +457,12 @@ cdef void authenticate(Session *s) noexcept nogil:
     resumed = ossl.SSL_session_reused(s.client.ssl) == 1
     listener.counters.handshakes[version if 1 <= version <= 4 else 0][resumed] += 1
     tickets_settled(listener.row, &s.peer, resumed)
-    present_join(s)
-    if s.counted and listener.per_certificate and (
-            present_count(listener.row, s.identity) > listener.per_certificate):
+    if one_too_many(s):
         s.detail = b"max_connections_per_certificate"
         s.client.ops.shutdown(&s.client)
         refuse(s, CONNECTION_LIMIT)
         return
     begin_connect(s)
-
-
-cdef int client_word(Session *s) noexcept nogil:
-    """The word that refuses the client; OPEN when it is welcome. Its key is proven, if it has a certificate."""
-    cdef Identity *claimed
-    cdef X509 *certificate = ossl.SSL_get_peer_certificate(s.client.ssl)
-    if certificate == NULL:
-        return OPEN if s.listener.optional else NO_CERTIFICATE
-    claimed = s.identity
-    s.identity = identity_take(certificate)     # that of this connection, whatever a callback has seen
-    identity_drop(claimed)                      # last: what was learnt of it, its issuer's key, is kept
-    ossl.X509_free(certificate)
-    if s.identity == NULL:
-        return OVERLOAD
-    s.proven = True
-    if s.verify_error == X509_V_OK:
-        s.verify_error = <int>ossl.SSL_get_verify_result(s.client.ssl)
-    if s.verify_error == X509_V_OK:
-        s.verify_error = judge_for(s.listener, s.identity)
-    return word_of_verify(s.verify_error)
 
 
 cdef bint overtaken(Session *s) noexcept nogil:

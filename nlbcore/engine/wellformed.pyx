@@ -1,10 +1,10 @@
 """Whether the names of a client certificate are what names can be; a certificate with others is nobody's.
 
 Two programs that read such a name may read two: the one stops at the NUL in it, the other does not; an address of three
-bytes, a name with an empty label or with a space in it is compared with something somehow. No honest CA issues one. What
-is asked: no NUL in the subject, in whichever string type, and a common name that is not empty; a subjectAltName with at
-least one entry; DNS names, URIs and e-mail addresses of visible ASCII (RFC 5280, 4.2.1.6: IA5String), DNS names without an
-empty label; addresses of 4 or 16 bytes.
+bytes, a name with an empty label or with a space in it is compared with something somehow. No honest CA issues one.
+What is asked: no NUL in the subject, in whichever string type, and a common name that is not empty; a subjectAltName
+with at least one entry; DNS names, URIs and e-mail addresses of visible ASCII (RFC 5280, 4.2.1.6: IA5String), DNS names
+without an empty label; addresses of 4 or 16 bytes.
 """
 
 from libc.stdint cimport uint8_t, uint32_t

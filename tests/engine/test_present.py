@@ -53,34 +53,6 @@ def test_each_certificate_has_a_place(start: Start, web: Web, pki: Pki) -> None:
         assert counts() == left
 
 
-def test_the_limit(start: Start, web: Web, pki: Pki) -> None:
-    """Of one certificate; whoever comes after one has left is let in, and others are not concerned."""
-    running = start(**web.plan(max_connections_per_certificate=2))
-    clients = [Client(running, pki, pki.client).shake() for _ in range(2)]
-    served(running, 2)
-    for _ in range(3):
-        refused = Client(running, pki, pki.client).shake()
-        (ended,) = running.ended()
-        assert (running.word(ended), ended.server_row) == ("connection_limit", 0xFFFF)
-        assert refused.read() == b""
-    Client(running, pki, pki.root.client("another")).shake()
-    served(running, 3)
-    end(running, clients[0])
-    served(running, 2)
-    Client(running, pki, pki.client).shake()
-    served(running, 3)
-
-
-def test_a_limit_that_a_reload_brings(start: Start, web: Web, pki: Pki) -> None:
-    """Who was there before counts."""
-    running = start(**web.plan())
-    Client(running, pki, pki.client).shake()
-    served(running, 1)
-    running.reload(2, **web.plan(max_connections_per_certificate=1))
-    Client(running, pki, pki.client).shake()
-    assert running.words() == ["connection_limit"]
-
-
 def test_whom_report_lets_in(start: Start, web: Web, pki: Pki) -> None:
     """A certificate that nobody vouches for is nobody's: it is not counted, and limits nobody."""
     running = start(**web.plan(mode="report", max_connections_per_certificate=1))
