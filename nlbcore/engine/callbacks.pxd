@@ -6,7 +6,7 @@ cdef Session *current
 
 cdef SSL_CTX *name_context(const Listener *listener, const char *name, int64_t now) noexcept nogil
 cdef int judge_for(const Listener *listener, Identity *identity) noexcept nogil
-cdef int revocation(const Listener *listener, const Identity *identity) noexcept nogil
+cdef int judge_undated(const Listener *listener, Identity *identity) noexcept nogil
 cdef void chain_free(STACK_OF_X509 *chain) noexcept nogil
 cdef int name_put(
     Listener *listener, const char *name, uint16_t size, SSL_CTX *context, int64_t since, int64_t until,

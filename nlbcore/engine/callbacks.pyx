@@ -149,13 +149,18 @@ cdef int verify(int ok, X509_STORE_CTX *store) noexcept nogil:
     return s.listener.report
 
 
+cdef int judge_undated(const Listener *listener, Identity *identity) noexcept nogil:
+    """`judge_for` without what is the certificate's own: what the listener says of it now."""
+    cdef int error = revocation(listener, identity)
+    return error if error != X509_V_OK else rules_judge(listener, identity)
+
+
 cdef int judge_for(const Listener *listener, Identity *identity) noexcept nogil:
     """What may have changed since a certificate was verified: a verification result, 0 when it is still good.
 
     The one place that is asked after every handshake, full or resumed, and of live connections after a reload.
     """
     cdef timespec now
-    cdef int error
     clock_gettime(CLOCK_REALTIME, &now)
     if identity.fault:
         return identity.fault
@@ -163,8 +168,7 @@ cdef int judge_for(const Listener *listener, Identity *identity) noexcept nogil:
         return X509_V_ERR_CERT_NOT_YET_VALID
     if now.tv_sec > identity.not_after:
         return X509_V_ERR_CERT_HAS_EXPIRED
-    error = revocation(listener, identity)
-    return error if error != X509_V_OK else rules_judge(listener, identity)
+    return judge_undated(listener, identity)
 
 
 cdef int resumed(Session *s, SSL *ssl) noexcept nogil:

@@ -15,7 +15,7 @@ What was found good is remembered with the certificate, so that a re-check costs
 """
 
 from libc.stdint cimport uint32_t
-from nlbcore.engine.callbacks cimport chain_free, judge_for, revocation
+from nlbcore.engine.callbacks cimport chain_free, judge_for, judge_undated
 from nlbcore.engine.constraints cimport wildcard_excluded
 from nlbcore.engine.openssl cimport (
     STACK_OF_X509, X509, X509_STORE_CTX, X509_V_ERR_CA_KEY_TOO_SMALL, X509_V_ERR_CERT_CHAIN_TOO_LONG,
@@ -84,7 +84,7 @@ cdef int trusted_now(Session *s) noexcept nogil:
         return X509_V_OK
     error = judge_for(now, s.identity)
     if error == X509_V_ERR_CERT_HAS_EXPIRED and now.keep_expired:
-        error = revocation(now, s.identity)
+        error = judge_undated(now, s.identity)
     if error == X509_V_OK and s.listener.reverify:
         error = verify_chain(s, now)
     if error == X509_V_OK:
