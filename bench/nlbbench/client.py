@@ -230,19 +230,25 @@ def _reason(error: SSL.Error) -> str:
     return str(queue[0][2]) if queue else "unknown"
 
 
-def raise_descriptor_limit(connections: int) -> None:
-    """See to it that a process may have so many connections.
+def descriptors_for(connections: int) -> int:
+    """How many descriptors a process with so many connections needs, if it may have them.
 
     Raises:
         LoadError: the hard limit is too low; with what to do
     """
     needed = connections + SPARE_DESCRIPTORS
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= needed:
-        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise LoadError(
             f"{connections} connections in a process need {needed} descriptors, and the limit is {hard}: "
             "use more processes, fewer connections, or raise the limit (ulimit -n)"
         )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    return needed
+
+
+def raise_descriptor_limit(connections: int) -> None:
+    """See to it that this process may have so many connections; raises LoadError as `descriptors_for` does."""
+    needed = descriptors_for(connections)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft not in {resource.RLIM_INFINITY, hard} and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

@@ -22,7 +22,7 @@ from nlbbench.client import LoadError
 from nlbbench.histogram import Latency
 from nlbbench.outcome import Bill, failed, samples
 from nlbbench.process import order
-from nlbbench.shares import plan
+from nlbbench.shares import plan, share
 from nlbbench.spec import (
     Generator,
     Interval,
@@ -122,8 +122,8 @@ class _Run:
 
     def alive(self) -> None:
         """Raises LoadError when a process of the generator has ended before its time."""
-        for one in self.processes:
-            if one.poll() is not None and not all(self.places("over")):
+        for number, one in enumerate(self.processes):
+            if one.poll() is not None and not self.board.place(number)["over"]:
                 assert one.stderr is not None
                 said = one.stderr.read().decode(errors="replace").strip().splitlines()
                 raise LoadError(f"a process of the generator has ended ({one.returncode}): {said[-1] if said else ''}")
@@ -175,6 +175,7 @@ def run(
     check(load)
     if unknown := {mark.name for mark in load.marks} - set(hooks or {}):
         raise LoadError(f"no hook for the mark {', '.join(sorted(unknown))}")
+    client.descriptors_for(sum(share(each.connections, load.processes, 0) for each in load.populations))
     address = client.resolve(load.target.address)
     if load.target.tls:
         client.context(load.target, address)  # its errors are ours to tell

@@ -191,6 +191,12 @@ def test_what_cannot_be_run_is_refused(why: str) -> None:
         check(REFUSED[why])
 
 
+def test_descriptors_that_nobody_has_are_told_before() -> None:
+    many = replace(ECHO, connections=2_000_000_000)
+    with pytest.raises(LoadError, match=r"2000000000 connections in a process need .* raise the limit"):
+        run(replace(ECHO_LOAD, populations=(many,)))
+
+
 def test_a_mark_needs_its_hook() -> None:
     with pytest.raises(LoadError, match="no hook for the mark reload"):
         run(replace(ECHO_LOAD, marks=(Mark(1.0, "reload"),)))
