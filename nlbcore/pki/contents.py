@@ -37,7 +37,11 @@ MAX_ROUNDS = 10_000_000
 STDIN = Path("-")
 
 _BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,60})-----")
-_UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension)
+UNREADABLE = (
+    *(ValueError, TypeError, UnsupportedAlgorithm),
+    *(x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType),
+)
+"""What `cryptography` raises for things that are damaged, or of a kind that it does not know."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,14 @@ class Contents:
         return [*loose, *(self.bundle.keys if self.bundle else ())]
 
 
+@contextlib.contextmanager
+def tolerant() -> Iterator[None]:
+    """Without the warnings for what `cryptography` will refuse one day: such a certificate works today."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def load(path: Path, password: Callable[[], str] | None = None) -> Contents:
     """What is in the file; `-` is the standard input.
 
@@ -108,8 +120,7 @@ def load(path: Path, password: Callable[[], str] | None = None) -> Contents:
         PkiError: it cannot be read, there is nothing of the kind in it, or the password is wrong.
     """
     data = _read(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what `cryptography` will refuse one day is a certificate that works today
+    with tolerant():
         if _BEGIN.search(data):
             parts = tuple(islice(_pem_parts(data), MAX_PARTS + 1))
             if len(parts) > MAX_PARTS:
@@ -118,7 +129,7 @@ def load(path: Path, password: Callable[[], str] | None = None) -> Contents:
         for form, reader in _BINARY:
             try:
                 return Contents(path, form, tuple(reader(data)))
-            except _UNREADABLE:
+            except UNREADABLE:
                 continue
         try:
             locked = protection(data)
@@ -137,7 +148,7 @@ def unlock(path: Path, key: Key, passphrase: Callable[[], str]) -> Any:
     """
     try:
         return load_pem_private_key(key.pem, passphrase().encode())
-    except _UNREADABLE:
+    except UNREADABLE:
         raise PkiError(f"{path}: the passphrase of the private key is wrong, or the file is damaged") from None
 
 
@@ -203,7 +214,7 @@ def _pem_block(label: str, block: bytes) -> Iterator[Part]:
         read = reader(block)
         for one in read if isinstance(read, list) else [read]:
             yield _looked_at(one)
-    except _UNREADABLE:
+    except UNREADABLE:
         yield Damaged(f"a {kind.lower()} is damaged or of a kind that cannot be read")
 
 
@@ -212,7 +223,7 @@ def _trusted(block: bytes) -> Part:
     try:
         body = binascii.a2b_base64(block[block.index(b"\n") : block.rindex(b"-----END ")])
         return _tolerant(x509.load_der_x509_certificate(der.read(body).encoded))
-    except _UNREADABLE:
+    except UNREADABLE:
         return Damaged("a certificate is damaged or of a kind that cannot be read")
 
 
@@ -224,7 +235,7 @@ def _pem_key(kind: str, block: bytes) -> Key | Damaged:
         return Damaged("a key in OpenSSH's format; `ssh-keygen -p -m PKCS8 -f FILE` converts it in place")
     try:
         return Key(load_pem_private_key(block, password=None), pem=block)
-    except _UNREADABLE:
+    except UNREADABLE:
         return Damaged("a private key is damaged or of a kind that cannot be read")
 
 
@@ -236,6 +247,8 @@ def _looked_at(part: Any) -> Any:
     if isinstance(part, x509.Certificate | x509.CertificateSigningRequest):
         part.public_key()
         part.subject.rfc4514_string()
+    if isinstance(part, x509.Certificate | x509.CertificateRevocationList):
+        part.issuer.rfc4514_string()
     list(part.extensions)
     return part
 
@@ -260,7 +273,7 @@ def _open_bundle(path: Path, data: bytes, locked: Protection, password: Callable
     for nothing in (b"", None):
         try:
             opened = pkcs12.load_pkcs12(data, nothing)
-        except _UNREADABLE:
+        except UNREADABLE:
             continue
         return _bundle_contents(path, opened, locked, b"")
     if password is None:
@@ -270,7 +283,7 @@ def _open_bundle(path: Path, data: bytes, locked: Protection, password: Callable
         opened = pkcs12.load_pkcs12(data, secret)
     except UnsupportedAlgorithm:
         raise PkiError(f"{path}: it is locked in a way that cannot be opened here: {locked}") from None
-    except _UNREADABLE:
+    except UNREADABLE:
         raise PkiError(f"{path}: the password is wrong, or the file is damaged") from None
     return _bundle_contents(path, opened, locked, secret)
 
@@ -281,7 +294,7 @@ def _bundle_contents(path: Path, opened: Any, locked: Protection, secret: bytes)
     name = next((one.friendly_name for one in every if one.friendly_name), b"")
     keys = [] if opened.key is None else [opened.key]
     for encrypted in locked.keys if len(locked.keys) > 1 else ():  # `opened` has the first of them only
-        with contextlib.suppress(*_UNREADABLE):
+        with contextlib.suppress(*UNREADABLE):
             key = load_der_private_key(encrypted, secret)
             if key.public_key() not in [one.public_key() for one in keys]:
                 keys.append(key)
@@ -295,6 +308,6 @@ def _bundle_contents(path: Path, opened: Any, locked: Protection, secret: bytes)
 def _tolerant(certificate: x509.Certificate) -> Part:
     try:
         _looked_at(certificate)
-    except _UNREADABLE:
+    except UNREADABLE:
         return Damaged("a certificate is damaged or of a kind that cannot be read")
     return certificate

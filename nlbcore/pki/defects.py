@@ -22,7 +22,7 @@ from nlbcore.pki import bundle, index, names
 from nlbcore.pki.errors import BadValue
 from nlbcore.pki.index import readable
 from nlbcore.pki.inspect import extension, is_authority, names_of, purposes_of, subject_words
-from nlbcore.pki.verify import weaknesses
+from nlbcore.pki.verify import OLD_DIGESTS, digest, weaknesses
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 
@@ -307,6 +307,15 @@ def _dates(patient: Patient) -> Found:
         yield "long-life", ERROR if server else WARNING, f"it is valid for {days} days", why
 
 
+def _serial(patient: Patient) -> Found:
+    number = patient.certificate.serial_number
+    if number <= 0 or number.bit_length() > 159:
+        what = "its serial number is " + (
+            "not positive" if number <= 0 else f"{number.bit_length() // 8 + 1} bytes long"
+        )
+        yield "bad-serial", WARNING, what, "RFC 5280 allows positive ones of 20 bytes; strict verifiers refuse it"
+
+
 def _self_signed(patient: Patient) -> Found:
     if not patient.authority and bundle.self_signed(patient.certificate):
         what = "it is self-signed: nobody vouches for it but itself (openssl x509 -signkey makes such ones)"
@@ -314,7 +323,7 @@ def _self_signed(patient: Patient) -> Found:
 
 
 RULES: tuple[Callable[[Patient], Found], ...] = (
-    *(_version, _names, _wildcards, _purpose, _authority, _self_signed, _strength, _dates, _identifiers),
+    *(_version, _names, _wildcards, _purpose, _authority, _self_signed, _strength, _dates, _serial, _identifiers),
 )
 
 
@@ -347,7 +356,6 @@ def of_list(made: x509.CertificateRevocationList, now: dt.datetime) -> Iterator[
     if extension(made, x509.CRLNumber) is None:
         why = "RFC 5280 wants one: with it a verifier tells an old list from a new one"
         yield Defect("no-crl-number", WARNING, subject, "it has no number", why, again)
-    algorithm = made.signature_hash_algorithm
-    if algorithm is not None and algorithm.name in {"md5", "sha1"}:
-        what = f"it is signed with {algorithm.name.upper()}"
+    if digest(made) in OLD_DIGESTS:
+        what = f"it is signed with {OLD_DIGESTS[digest(made)]}"
         yield Defect("weak-signature", ERROR, subject, what, "it can be forged, and strict verifiers refuse it", again)

@@ -78,7 +78,7 @@ def _held(path: Path) -> Contents | None:
     return loaded if loaded.parts or loaded.bundle else None
 
 
-def examine(loaded: Contents, surroundings: Sequence[Contents], now: dt.datetime) -> Iterator[Defect]:
+def examine(loaded: Contents, surroundings: Sequence[Contents], now: dt.datetime) -> list[Defect]:
     """All defects of a file.
 
     Args:
@@ -86,6 +86,15 @@ def examine(loaded: Contents, surroundings: Sequence[Contents], now: dt.datetime
         surroundings: what lies beside it, and what else is known: other files that were named
         now: the time to judge dates by
     """
+    with contents.tolerant():
+        try:
+            return list(_examine(loaded, surroundings, now))
+        except contents.UNREADABLE:
+            what, why = "a part of it cannot be read to its end", "programs refuse the whole file, or go on without it"
+            return [Defect("damaged", ERROR, str(loaded.path), what, why, command("cert", "show", str(loaded.path)))]
+
+
+def _examine(loaded: Contents, surroundings: Sequence[Contents], now: dt.datetime) -> Iterator[Defect]:
     path = loaded.path
     for part in loaded.parts:
         if isinstance(part, Damaged):

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, r
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
 
+from nlbcore.pki import contents
 from nlbcore.pki.contents import Contents, Key, Part
 from nlbcore.pki.index import fingerprint, readable, serial_hex, stamp
 
@@ -49,24 +50,31 @@ Extension = TypeVar("Extension", bound=x509.ExtensionType)
 
 def describe(part: Part, now: dt.datetime) -> dict[str, Any]:
     """The part as plain values; absent ones are left out. `kind` says what it is."""
-    if isinstance(part, x509.Certificate):
-        shown = _certificate(part, now)
-    elif isinstance(part, x509.CertificateSigningRequest):
-        shown = _request(part)
-    elif isinstance(part, x509.CertificateRevocationList):
-        shown = _list(part, now)
-    elif isinstance(part, Key):
-        shown = _key(part)
-    else:
-        shown = {"kind": "damaged", "problem": part.what}
+    with contents.tolerant():
+        try:
+            shown = _described(part, now)
+        except contents.UNREADABLE:
+            shown = {"kind": "damaged", "problem": "a part that cannot be read to its end"}
     return {name: value for name, value in shown.items() if value not in (None, "", [])}
 
 
-def describe_file(contents: Contents, now: dt.datetime) -> dict[str, Any]:
+def _described(part: Part, now: dt.datetime) -> dict[str, Any]:
+    if isinstance(part, x509.Certificate):
+        return _certificate(part, now)
+    if isinstance(part, x509.CertificateSigningRequest):
+        return _request(part)
+    if isinstance(part, x509.CertificateRevocationList):
+        return _list(part, now)
+    if isinstance(part, Key):
+        return _key(part)
+    return {"kind": "damaged", "problem": part.what}
+
+
+def describe_file(file: Contents, now: dt.datetime) -> dict[str, Any]:
     """A file and all its parts."""
-    shown: dict[str, Any] = {"file": str(contents.path), "format": contents.form}
-    if contents.bundle is not None:
-        bundle = contents.bundle
+    shown: dict[str, Any] = {"file": str(file.path), "format": file.form}
+    if file.bundle is not None:
+        bundle = file.bundle
         shown["pkcs12"] = {
             "opened": bundle.opened,
             "name": bundle.name or None,
@@ -76,7 +84,7 @@ def describe_file(contents: Contents, now: dt.datetime) -> dict[str, Any]:
             "iterations": bundle.protection.iterations,
             "target": "legacy" if bundle.protection.legacy else "modern",
         }
-    return {**shown, "parts": [describe(part, now) for part in contents.parts]}
+    return {**shown, "parts": [describe(part, now) for part in file.parts]}
 
 
 # -- values -----------------------------------------------------------------------------------------------------------

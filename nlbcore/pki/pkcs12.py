@@ -174,12 +174,11 @@ def _inner(content: Node) -> bytes:
 
 
 def _mac(data: Node) -> tuple[str, list[int]]:
-    parts = data.children()
-    algorithm = parts[0].child(0)
+    algorithm = data.child(0).child(0)
     kind = algorithm.child(0).oid()
     if kind == _PBMAC1:
         return "PBMAC1", [_derivation(algorithm.child(1).child(0))]
-    return _NAMES.get(kind, kind), [parts[2].integer() if len(parts) > 2 else 1]
+    return _NAMES.get(kind, kind), [data.child(2).integer() if len(data.children()) > 2 else 1]
 
 
 def _bags(safe: Node) -> Iterator[tuple[str, int, bytes]]:
@@ -201,9 +200,8 @@ def _cipher(algorithm: Node) -> tuple[str, int]:
         with contextlib.suppress(BadEncoding):  # an algorithm of a kind that is not known
             rounds = algorithm.child(1).child(1).integer()
         return _NAMES.get(kind, kind), rounds
-    derivation, scheme = algorithm.child(1).children()[:2]
-    cipher = scheme.child(0).oid()
-    return _NAMES.get(cipher, cipher), _derivation(derivation)
+    cipher = algorithm.child(1).child(1).child(0).oid()
+    return _NAMES.get(cipher, cipher), _derivation(algorithm.child(1).child(0))
 
 
 def _derivation(algorithm: Node) -> int:

@@ -17,11 +17,12 @@ from itertools import pairwise
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.bindings._rust import _openssl
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from OpenSSL import crypto
 
-from nlbcore.pki import inspect, names
+from nlbcore.pki import contents, inspect, names
 from nlbcore.pki.errors import BadValue, PkiError
 from nlbcore.pki.index import readable
 from nlbcore.pki.inspect import is_authority, names_of, purposes_of, subject_words
@@ -34,6 +35,7 @@ _NO_ISSUER = frozenset({2, 20, 21})  # X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT and 
 
 OK, WARNING, CRITICAL = "ok", "warning", "critical"
 _RANK = {OK: 0, WARNING: 1, CRITICAL: 2}
+OLD_DIGESTS = {"md5": "MD5", "sha1": "SHA-1"}
 MIN_RSA_BITS = 2048
 MIN_EC_BITS = 224
 """Weaker keys are refused by the balancer, and by Debian's OpenSSL."""
@@ -115,6 +117,14 @@ def verify(question: Question) -> Verdict:
         BadValue: the name is none.
         PkiError: OpenSSL cannot read what `cryptography` could.
     """
+    with contents.tolerant():
+        try:
+            return _verify(question)
+        except contents.UNREADABLE:
+            raise PkiError("one of the certificates or lists is damaged, or of a kind that cannot be read") from None
+
+
+def _verify(question: Question) -> Verdict:
     chain, refusal, flags = _chain(question)
     checks = [_chain_check(question, chain, refusal)]
     checks += _date_checks(question, chain)
@@ -310,13 +320,17 @@ def weaknesses(
         yield f"its RSA key has {key.key_size} bits only"
     if isinstance(key, ec.EllipticCurvePublicKey) and key.key_size < MIN_EC_BITS:
         yield f"its EC key has {key.key_size} bits only"
-    digest = _digest(certificate) if signature else ""
-    if digest in {"md5", "sha1"}:
-        yield f"it is signed with {digest.upper().replace('SHA1', 'SHA-1')}, which can be forged"
+    signed = digest(certificate) if signature else ""
+    if signed in OLD_DIGESTS:
+        yield f"it is signed with {OLD_DIGESTS[signed]}, which can be forged"
 
 
-def _digest(certificate: x509.Certificate | x509.CertificateSigningRequest) -> str:
-    algorithm = certificate.signature_hash_algorithm
+def digest(of: x509.Certificate | x509.CertificateSigningRequest | x509.CertificateRevocationList) -> str:
+    """The digest that was signed, for example sha256; empty if its kind of signature has none, or is not known."""
+    try:
+        algorithm = of.signature_hash_algorithm
+    except UnsupportedAlgorithm:  # newer than `cryptography`
+        return ""
     return algorithm.name if algorithm is not None else ""
 
 

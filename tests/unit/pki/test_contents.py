@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -14,12 +15,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nlbcore.pki import contents, der
+from nlbcore.pki import contents, der, doctor, inspect, verify
 from nlbcore.pki.authority import Authority
 from nlbcore.pki.contents import Contents, Damaged, Key, load
 from nlbcore.pki.errors import PkiError
+from nlbcore.pki.index import now
 from nlbcore.pki.issue import Request
 from nlbcore.pki.outcome import Issued
+from nlbcore.pki.verify import Question
 from tests.support.programs import run
 
 
@@ -204,6 +207,45 @@ def _with_rounds(data: bytes, rounds: bytes) -> bytes:
     inner = mac.content[:-4] + rounds
     content = pfx.content[: -len(mac.encoded)] + bytes([0x30, len(inner)]) + inner
     return b"\x30\x82" + len(content).to_bytes(2) + content
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
+@given(
+    which=st.integers(0, 4), place=st.floats(0, 1, exclude_max=True), cut=st.integers(0, 3), put=st.binary(max_size=3)
+)
+def test_nothing_that_is_damaged_is_more_than_an_error(
+    tmp_path: Path, alice: Issued, authority: Authority, which: int, place: float, cut: int, put: bytes
+) -> None:
+    """Bytes cut out of or put into files of every kind: they are read, described, examined and verified, or refused."""
+    assert alice.p12
+    crl = authority.folder / "ca.crl"
+    if not crl.exists():
+        authority.crl()
+        openssl(
+            tmp_path,
+            *["req", "-new", "-key", "alice.key", "-subj", "/CN=x", "-addext", "subjectAltName=DNS:x"],
+            "-out",
+            "csr",
+        )
+    sources = [alice.certificate, crl, tmp_path / "csr", authority.folder / "root.crt"]
+    leaf, trusted = load(alice.certificate).certificates, load(authority.folder / "root.crt").certificates
+    part: Any = alice.p12 if which == 4 else load(sources[which]).parts[0]
+    data = part.read_bytes() if which == 4 else part.public_bytes(Encoding.DER)
+    at = int(place * len(data))
+    (tmp_path / "bad").write_bytes(data[:at] + put + data[at + cut :])
+    try:
+        loaded = load(tmp_path / "bad", lambda: "secret")
+        shown = inspect.describe_file(loaded, now())
+        assert inspect.file_in_words(shown)
+        for one in shown["parts"]:
+            assert list(inspect.in_words(one))
+        doctor.examine(loaded, [loaded], now())
+        for certificate in loaded.certificates:
+            verify.verify(Question(certificate, trusted, now(), leaf[1:], purpose="client"))
+        if lists := loaded.of(x509.CertificateRevocationList):
+            verify.verify(Question(leaf[0], trusted, now(), leaf[1:], lists))
+    except PkiError:
+        return
 
 
 def test_files_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

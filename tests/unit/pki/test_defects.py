@@ -121,6 +121,9 @@ def test_what_openssl_makes(module_folder: Path, root: Odd) -> None:
     assert found(openssl(module_folder, f"{sign} -signkey k.key")) == [*bare, ("self-signed", "error")]
     old = openssl(module_folder, f"{sign} -sha1 -CA Root.crt -CAkey Root.key -CAcreateserial")
     assert ("weak-signature", "error") in found(old)
+    zero = openssl(module_folder, f"{sign} -set_serial 0 -CA Root.crt -CAkey Root.key")
+    with contents.tolerant():
+        assert ("bad-serial", "warning") in found(zero)
     old_root = openssl(module_folder, "req -x509 -sha1 -key k.key -subj /CN=Old -out out.crt -days 30")
     assert [code for code, _ in found(old_root)] == ["authority-not-strict"]
 
