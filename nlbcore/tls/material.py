@@ -148,10 +148,11 @@ class _Reader:
 
     def listener(self, listener: Listener, path: KeyPath, policy: Policy) -> ListenerMaterial:
         certificates: list[ServerCertificate] = []
+        seen: dict[tuple[str, str], int] = {}
         for index, pair in enumerate(listener.certificates):
             made = self._server_certificate(pair, (*path, "certificates", index), policy)
             if made is not None:
-                self._overlap(made, certificates, (*path, "certificates", index, "certificate"))
+                self._overlap(made, index, seen, (*path, "certificates", index, "certificate"))
                 certificates.append(made)
         authorities: dict[bytes, None] = {}
         if listener.client_auth.mode != "off":
@@ -328,13 +329,18 @@ class _Reader:
             raise content
         return content
 
-    def _overlap(self, made: ServerCertificate, before: list[ServerCertificate], path: KeyPath) -> None:
-        for index, other in enumerate(before):
-            shared = sorted(set(made.names) & set(other.names))
-            if shared and made.key_type == other.key_type:
-                text = f"{shared[0]} is in certificates[{index}] too, with the same kind of key: that one is used while it is valid"
-                self._add(path, "warning", text)
-                return
+    def _overlap(self, made: ServerCertificate, index: int, seen: dict[tuple[str, str], int], path: KeyPath) -> None:
+        """Tell of the first certificate of `seen` (by name and kind of key) that shares a name, and enter this one."""
+        known = [(name, made.key_type) for name in made.names]
+        shared = sorted((seen[one], one[0]) for one in known if one in seen)
+        if shared:
+            other, name = shared[0]
+            text = (
+                f"{name} is in certificates[{other}] too, with the same kind of key: that one is used while it is valid"
+            )
+            self._add(path, "warning", text)
+        for one in known:
+            seen.setdefault(one, index)
 
     def _remarks(self, name: Path | str, path: KeyPath, remarks: Iterable[tuple[Severity, str]]) -> None:
         for severity, text in remarks:
