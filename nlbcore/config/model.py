@@ -6,6 +6,8 @@ the defaults are those of Alibaba Cloud NLB where it has the option; where this 
 
 A key whose feature this version does not have is no field here, but stands in `not_built` and is refused by name: a key
 that is accepted works.
+
+Long because it is the description of every key, in the order of the file.
 """
 
 from __future__ import annotations
