@@ -109,9 +109,14 @@ def png(figures: Figures) -> bytes:
     lines = [chosen[first : first + columns] for first in range(0, len(chosen), columns)]
     heights = [max(_height(figures, one) for one in line) + 0.5 for line in lines]
     with mpl.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH * columns, sum(heights) + 0.9), layout="constrained", dpi=110)
+        canvas = Canvas(figsize=(WIDTH * columns, sum(heights) + 1.1), layout="constrained", dpi=110)
         canvas.suptitle(
-            f"{heading(figures)}\n{where(figures)}", x=0.01, ha="left", fontsize=10, color=MUTED, linespacing=1.6
+            f"{heading(figures)}\n{where(figures)}\n{_key(figures)}",
+            x=0.01,
+            ha="left",
+            fontsize=10,
+            color=MUTED,
+            linespacing=1.6,
         )
         grid = canvas.add_gridspec(len(lines), columns, height_ratios=heights)
         for row, line in enumerate(lines):
@@ -123,6 +128,14 @@ def png(figures: Figures) -> bytes:
         data = io.BytesIO()
         canvas.savefig(data, format="png", metadata={"Software": None})
     return data.getvalue()
+
+
+def _key(figures: Figures) -> str:
+    """How the picture is read."""
+    parts = ["bar: median, the less the better", "line: lowest and highest sample"]
+    if figures.floor is not None:
+        parts.append("dashed: limit, OpenSSL in memory and a plain relay")
+    return "; ".join([*parts, f"x: ratio to {figures.report.reference}"])
 
 
 def _on_the_page(panel: Panel) -> Any:
@@ -160,7 +173,7 @@ def _draw(axes: Axes, figures: Figures, panel: Panel) -> None:
     for tick, (_, _, colour) in zip(axes.get_yticklabels(), rows, strict=True):
         tick.set_fontweight("bold" if colour != THEIRS else "normal")
     axes.set_ylim(-0.6, len(rows) - 0.4)
-    axes.tick_params(length=0)
+    axes.tick_params(which="both", length=0)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     for spine in axes.spines.values():

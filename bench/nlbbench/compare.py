@@ -18,6 +18,7 @@ from pathlib import Path
 
 from nlbbench import floor, material, measure, results
 from nlbbench.floor import Floor
+from nlbbench.peers import Unfit
 from nlbbench.proxies import GROUP, SUITE, VERSION, Kind, find, kind_of
 from nlbbench.results import RELAY, Contestant, LeftOut, Report, Sample
 from nlbbench.spec import Backend
@@ -221,10 +222,9 @@ class Comparison:
             return
         bench = measure.Bench(stage, self.wish.size, lambda share: self._tell(step, share))
         try:
-            if step.trial.course is Course.STEADY:
-                # A peer that cannot be started at all is out; one that cannot do this trial is out of the trial.
-                stage.standing(step.candidate, step.trial.backend)
             self._samples.append(bench.sample(step.trial, step.candidate, step.repetition))
+        except Unfit as error:
+            self._leave_out(LeftOut(name, str(error)))
         except NlbError as error:
             self._leave_out(LeftOut(name, str(error), step.trial.name))
 
@@ -243,7 +243,10 @@ class Comparison:
         spent = time.monotonic() - self._begun
         pace = spent / done if done > self._total / 20 else 1.0
         whole = done / self._total if self._total else 1.0
-        self.watch(Now(step, 1.0 if step is None and done >= self._total else whole, (self._total - done) * pace))
+        left = (self._total - done) * pace
+        if step is None or step.repetition > 0:
+            left = min(left, max(self.wish.size.budget - spent, 0.0))
+        self.watch(Now(step, 1.0 if step is None and done >= self._total else whole, left))
 
 
 def _allow_descriptors() -> None:

@@ -24,12 +24,16 @@ from nlbbench.material import NAME, Material
 from nlbbench.proxies import GROUP, SUITE, VERSION, Kind, Order
 from nlbcore.errors import NlbError
 
-START = 20.0
+START = 30.0
 """Seconds in which a proxy must have come up."""
 ANSWER = 10.0
 """Seconds for one step of a check."""
 QUESTION = struct.pack(">QQ", 0, 1) + b"\0"
 """Each of our backends answers it: 17 bytes for the echo, one byte wanted from the source, one byte given to the sink."""
+
+
+class Unfit(NlbError):  # noqa: N818 - it is the proxy that is
+    """A proxy that does not come up, or does something else than it is told: there is nothing to compare."""
 
 
 @dataclass
@@ -111,7 +115,7 @@ def start(name: str, kind: Kind, binary: Path, order: Order) -> Peer:
         order: what it is to do; its folder is made
 
     Raises:
-        NlbError: it does not come up, or does something else; with what it said
+        Unfit: it does not come up, or does something else; with what it said
     """
     order.folder.mkdir(mode=0o700, parents=True)
     order.place(order.material.server, order.material.server_key)
@@ -124,7 +128,7 @@ def start(name: str, kind: Kind, binary: Path, order: Order) -> Peer:
         running.stop()
         if isinstance(error, NlbError):
             said = running.output().strip()
-            raise NlbError(f"{error}{': ' + said[-500:] if said else ''}") from None
+            raise Unfit(f"{error}{': ' + said[-500:] if said else ''}") from None
         raise
     return peer
 

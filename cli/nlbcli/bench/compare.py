@@ -121,10 +121,12 @@ def command(
     if not chosen:
         raise NlbError("none of the peers is there: " + "; ".join(one.why for one in missing))
     size = trials.QUICK if quick else trials.FULL
+    if repetitions is not None:
+        size = replace(size, repetitions=repetitions, events=repetitions, relays=repetitions, budget=inf)
     wish = compare.Wish(
         tuple(chosen),
         tuple(trials.chosen([name for one in scenarios for name in one.split(",")], size)),
-        size if repetitions is None else replace(size, repetitions=repetitions, relays=repetitions, budget=inf),
+        size,
         workers=everybody,
         reference=_reference(reference, [one.name for one in chosen]),
         floor=floor,
