@@ -249,7 +249,7 @@ cdef void close_all() noexcept nogil:
 # ---------------------------------------------------------------- from Python
 
 cdef Connection **room_for(int number) except NULL:
-    cdef Connection **line = <Connection **>calloc(<size_t>number, sizeof(Connection *))
+    cdef Connection **line = <Connection **>calloc(<size_t>number + 1, sizeof(Connection *))
     if line == NULL:
         raise MemoryError
     return line
@@ -260,7 +260,7 @@ cdef enlist(Board board, int process, list plans):
     cdef int k
     cdef uint32_t i, first = 0
     cdef Population *p
-    job.connections = <Connection *>calloc(sum(one["connections"] for one in plans), sizeof(Connection))
+    job.connections = <Connection *>calloc(1 + sum(one["connections"] for one in plans), sizeof(Connection))
     if job.connections == NULL:
         raise MemoryError
     job.kinds = len(plans)

@@ -22,7 +22,7 @@ from nlbbench.client import LoadError
 from nlbbench.histogram import Latency
 from nlbbench.outcome import Bill, failed, samples
 from nlbbench.process import order
-from nlbbench.shares import plan, share
+from nlbbench.shares import plans, processes
 from nlbbench.spec import (
     Generator,
     Interval,
@@ -118,7 +118,7 @@ class _Run:
 
     def places(self, what: str) -> list[int]:
         """What every process says about itself."""
-        return [self.board.place(number)[what] for number in range(self.load.processes)]
+        return [self.board.place(number)[what] for number in range(self.board.processes)]
 
     def alive(self) -> None:
         """Raises LoadError when a process of the generator has ended before its time."""
@@ -175,17 +175,19 @@ def run(
     check(load)
     if unknown := {mark.name for mark in load.marks} - set(hooks or {}):
         raise LoadError(f"no hook for the mark {', '.join(sorted(unknown))}")
-    client.descriptors_for(sum(share(each.connections, load.processes, 0) for each in load.populations))
+    number_of = processes(load)
+    parts = [plans(load, number) for number in range(number_of)]
+    client.descriptors_for(max(sum(each["connections"] for each in part) for part in parts))
     address = client.resolve(load.target.address)
     if load.target.tls:
         client.context(load.target, address)  # its errors are ours to tell
     descriptor = os.memfd_create("nlbbench-board")
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, descriptor)
-        one = _Run(load, Board(descriptor, load.processes, len(load.populations), create=True))
+        one = _Run(load, Board(descriptor, number_of, len(load.populations), create=True))
         stack.callback(_stop, one)
-        for number in range(load.processes):
-            one.processes.append(_start(load, address, descriptor, number))
+        for number in range(number_of):
+            one.processes.append(_start(order(load, address, parts[number], number_of), descriptor, number))
         bill = Bill([process.pid for process in one.processes])
         try:
             _phases(one, dict(hooks or {}), begin, progress or (lambda _: None), bill)
@@ -195,7 +197,7 @@ def run(
         return _outcome(one, bill)
 
 
-def _start(load: Load, address: client.Address, descriptor: int, number: int) -> subprocess.Popen[bytes]:
+def _start(what: str, descriptor: int, number: int) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "nlbbench.process", str(descriptor), str(number)],
         stdin=subprocess.PIPE,
@@ -205,9 +207,8 @@ def _start(load: Load, address: client.Address, descriptor: int, number: int) ->
         process_group=0,  # the terminal's Ctrl-C is not for them
     )
     assert process.stdin is not None
-    plans = [plan(each, load.processes, number) for each in load.populations]
     with contextlib.suppress(BrokenPipeError):  # it is gone already: alive() will say why
-        process.stdin.write(order(load, address, plans).encode())
+        process.stdin.write(what.encode())
         process.stdin.close()
     return process
 

@@ -21,15 +21,15 @@ from nlbbench.spec import Load, Target
 PATHS = ("ca", "certificate", "private_key")
 
 
-def order(load: Load, address: client.Address, plans: list[dict[str, Any]]) -> str:
-    """What a process is told, as `main` reads it."""
+def order(load: Load, address: client.Address, plans: list[dict[str, Any]], processes: int) -> str:
+    """What one of so many processes is told, as `main` reads it."""
     return json.dumps(
         {
             "target": {
                 key: str(value) if isinstance(value, Path) else value for key, value in vars(load.target).items()
             },
             "address": {**vars(address), "packed": address.packed.hex()},
-            "processes": load.processes,
+            "processes": processes,
             "plans": plans,
             "timeout": int(load.timeout * 1e9),
             "grace": int(load.grace * 1e9),

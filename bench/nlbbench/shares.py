@@ -1,10 +1,14 @@
-"""What each process of the generator does of a load: connections, counts and rates are shared evenly."""
+"""What each process of the generator does of a load: connections, counts and rates are shared evenly.
+
+Populations that are `beside` others have processes of their own: what they cost the generator must not be in the others'
+latencies (a handshake is some 0.4 ms of work, an echo is looked at for 0.01 ms).
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from nlbbench.spec import Population, Work
+from nlbbench.spec import Load, Population, Work
 
 DEPTH = {Work.DOWNLOAD: 2, Work.UPLOAD: 4, Work.DUPLEX: 4}
 """Pieces in flight on a connection that is kept busy; at most RING of plan.pxd."""
@@ -30,3 +34,24 @@ def plan(one: Population, processes: int, number: int) -> dict[str, Any]:
         "resumed": one.resumed,
         "beside": one.beside,
     }
+
+
+def apart(load: Load) -> bool:
+    """Are there two kinds of processes, for the populations that are looked at and for those beside them?"""
+    return len({one.beside for one in load.populations}) > 1
+
+
+def processes(load: Load) -> int:
+    """How many processes the generator has in all."""
+    return load.processes * (2 if apart(load) else 1)
+
+
+def plans(load: Load, number: int) -> list[dict[str, Any]]:
+    """What process `number` does of every population; of some of them nothing."""
+    made = []
+    for one in load.populations:
+        part = plan(one, load.processes, number % load.processes)
+        if apart(load) and one.beside != (number >= load.processes):
+            part |= {"connections": 0, "limit": 0, "period": 0.0, "offset": 0.0}
+        made.append(part)
+    return made

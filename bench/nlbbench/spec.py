@@ -138,7 +138,8 @@ class Load:
     have been opened and all sessions collected, however long that takes. Failures in it are counted in `failed` all the
     same. 0: nothing is opened before (but for idle connections and sessions), so that a `count` makes exactly that many."""
     processes: int = 1
-    """Of the generator. Connections and rates are spread over them evenly."""
+    """Of the generator. Connections and rates are spread over them evenly. Populations that are `beside` others have as many of
+    their own, so that the generator's work for them is not in the others' latencies."""
     timeout: float = 10.0
     """Seconds after which an exchange that is not over counts as failed (`timeout`), from its real start."""
     grace: float = 5.0

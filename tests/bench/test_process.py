@@ -24,7 +24,7 @@ ECHO = Population("echo", Work.ECHO)
 
 def test_orders_are_whole() -> None:
     load = Load(Target("127.0.0.1:443", ca=Path("/root.crt"), server_name="a"), (ECHO,), timeout=2.0)
-    said = json.loads(order(load, resolve("127.0.0.1:443"), [plan(ECHO, 1, 0)]))
+    said = json.loads(order(load, resolve("127.0.0.1:443"), [plan(ECHO, 1, 0)], 1))
     assert said["target"]["ca"] == "/root.crt"
     assert bytes.fromhex(said["address"]["packed"]) == resolve("127.0.0.1:443").packed
     assert (said["timeout"], said["prime"], len(said["plans"])) == (2_000_000_000, True, 1)
@@ -59,7 +59,7 @@ def test_orders_that_cannot_be_done_end_it() -> None:
     load = Load(Target("127.0.0.1:443", ca=Path("/no/such/file")), (ECHO,))
     done = subprocess.run(
         [sys.executable, "-P", "-m", "nlbbench.process", str(descriptor), "0"],
-        input=order(load, resolve("127.0.0.1:443"), [plan(ECHO, 1, 0)]),
+        input=order(load, resolve("127.0.0.1:443"), [plan(ECHO, 1, 0)], 1),
         capture_output=True,
         text=True,
         pass_fds=(descriptor,),
