@@ -198,6 +198,17 @@ def test_a_listener_without_client_certificates_is_seen() -> None:
     assert "off" not in lines[6]
 
 
+def test_what_report_finds_and_what_ends_soon() -> None:
+    """Nothing where nothing is to be said."""
+    listener = STATUS["listeners"][0]
+    found = {"client_auth": "report", "verdicts": {"accepted": 7, "unknown_ca": 9}, "expiring": {"7d": 0, "30d": 1200}}
+    text = shown(changed(listeners=[{**listener, **found}]))
+    assert f"Would be\n  {listener['name']}: unknown_ca 9, accepted 7\n" in text
+    assert f"Client certificates that end\n  {listener['name']}: within 30d 1,200\n" in text
+    for title in ("Would be", "Client certificates that end"):
+        assert title not in shown(changed(listeners=[{**listener, "expiring": {"7d": 0}}]))
+
+
 def test_the_last_reload() -> None:
     assert shown(changed(reload=RELOAD)).splitlines()[2] == "last reload 2026-01-02T03:04:05Z (watch)"
     last = {**RELOAD, "successful": False, "reason": "the key is of another\x1b certificate"}

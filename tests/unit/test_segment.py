@@ -148,10 +148,12 @@ def test_repair(create: Callable[[int], Segment]) -> None:
             for row in (0, 1, 2):
                 rows[row].live, rows[row].connections = 5, 9
         block.listeners[0].expiring[:] = [1, 2, 3, 4]
+        block.holders[7].key, block.holders[7].count, block.held = 1, 2, 1
     one.repair(1, iter((0, 2)), {"a": 1}.values())
     assert [[one.block(slot).listeners[row].live for row in range(3)] for slot in (0, 1)] == [[5, 5, 5], [0, 5, 0]]
     assert [[one.block(slot).servers[row].live for row in range(3)] for slot in (0, 1)] == [[5, 5, 5], [5, 0, 5]]
     assert [list(one.block(slot).listeners[0].expiring) for slot in (0, 1)] == [[1, 2, 3, 4], [0, 0, 0, 0]]
+    assert [(one.block(slot).holders[7].count, one.block(slot).held) for slot in (0, 1)] == [(2, 1), (0, 0)]
     assert one.block(1).listeners[0].connections == one.block(1).servers[1].connections == 9
 
 
