@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from nlbcore.pki import keys, names
 from nlbcore.pki.errors import BadValue, PkiError
@@ -184,7 +184,7 @@ def root(
     name: x509.Name, key: PrivateKey, validity: Window, permitted: x509.NameConstraints | None = None
 ) -> x509.Certificate:
     builder = _builder(name, name, key.public_key(), validity)
-    builder = _authority(builder, permitted, path_length=None)
+    builder = _authority(builder, name, permitted, path_length=None)
     return builder.sign(key, keys.digest(key))
 
 
@@ -197,7 +197,7 @@ def intermediate(
 ) -> x509.Certificate:
     """An authority that signs leaves and no further authority."""
     builder = _builder(name, signer.certificate.subject, public_key, validity)
-    builder = _authority(builder, permitted, path_length=0).add_extension(signer.key_identifier, critical=False)
+    builder = _authority(builder, name, permitted, path_length=0).add_extension(signer.key_identifier, critical=False)
     return builder.sign(signer.key, keys.digest(signer.key))
 
 
@@ -240,10 +240,18 @@ def _builder(subject: x509.Name, issuer: x509.Name, public_key: PublicKey, valid
 
 
 def _authority(
-    builder: x509.CertificateBuilder, permitted: x509.NameConstraints | None, *, path_length: int | None
+    builder: x509.CertificateBuilder,
+    name: x509.Name,
+    permitted: x509.NameConstraints | None,
+    *,
+    path_length: int | None,
 ) -> x509.CertificateBuilder:
     constraints = x509.BasicConstraints(ca=True, path_length=path_length)
     builder = builder.add_extension(constraints, critical=True).add_extension(_usage(authority=True), critical=True)
+    # RFC 5280, 4.1.2.6: a mailbox in the subject stands in the alternative names too.
+    mailboxes = [x509.RFC822Name(str(one.value)) for one in name.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)]
+    if mailboxes:
+        builder = builder.add_extension(x509.SubjectAlternativeName(mailboxes), critical=False)
     return builder if permitted is None else builder.add_extension(permitted, critical=True)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -62,7 +62,8 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     kind = request.param
     folder = tmp_path_factory.mktemp(kind)
     subject = Subject("DE", "Bayern", "München", "Beispiel GmbH", "Netz")
-    authority = Authority.create(folder / "ca", name="Beispiel", subject=subject, key_type=kind)
+    mailbox = replace(subject, email="ca@example.com")
+    authority = Authority.create(folder / "ca", name="Beispiel", subject=mailbox, key_type=kind)
     hosts, addresses = ("*.example.com", "bücher.example"), ("127.0.0.1", "2001:db8::1")
     server = authority.issue(Request("server", "server", HOST, subject, hosts, addresses), out=folder)
     uri, email = ["spiffe://example.com/client-1"], ["client-1@example.com"]
