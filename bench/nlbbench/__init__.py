@@ -1,11 +1,19 @@
 """nlbbench: what `nlb bench` runs. This is the map; the method is in `bench/README.md`.
 
     spec        THE CONTRACT: what to run and what came out, frozen, with a JSON round trip; imports nothing of ours
-    scenarios   the named kinds of load (handshakes, resumed, download, storm, ...), each a function that gives a `Load`
-    load        run(load) -> Outcome: forks the generator's processes, calls the hooks, adds up what they counted
-    client      what a process of the generator starts from: address, TLS contexts, limits; everything cold
-    generator   the compiled loop of one process: connections, schedule, checks, counts; no Python, no GIL
+    scenarios   the named kinds of load (handshakes, resumed, download, storm, ...), each with the populations of a `Load`
+    load        run(load) -> Outcome: starts the generator's processes, calls the hooks, adds up what they counted
+    shares      what each of these processes does of a load
+    process     one of them, from its orders to its end
+    client      what it starts from: address, TLS context, the roots to verify with, limits; everything cold
+    generator   its compiled loop: events, schedule, phases; no Python, no GIL
+    exchange    what a connection does: dial, handshake, send, compare, end
+    plan        populations and connections: the pieces, what is due, what is counted
+    wire        a socket with or without TLS, and what went wrong as a Fault
+    client_ssl  functions of OpenSSL beside the engine's table; hist: counts laid out as HdrHistogram does
     pattern     the bytes that are sent and expected: their place in the stream can be told from any few of them
+    board       the memory that processes and parent share: moments, counters, histograms, described failures
+    outcome     failures in words, what the processes of the generator cost
     histogram   the HdrHistogram of latencies: merging, percentiles, encoding
     backends    servers of our own behind what is measured: echo, source, sink, slow; each a process
     backend     their compiled loop
