@@ -7,6 +7,7 @@ foreground.
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import signal
 import socket
@@ -108,7 +109,7 @@ def address_of(listening: socket.socket) -> str:
 
 def _start(listening: socket.socket, kind: Backend, delay: float, chunk: int) -> subprocess.Popen[bytes]:
     descriptor = listening.fileno()
-    words = [str(descriptor), kind.value, str(int(delay * 1e9)), str(chunk)]
+    words = [str(descriptor), kind.value, str(int(delay * 1e9)), str(chunk), str(os.getpid())]
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "nlbbench.backends", *words],
         stdin=subprocess.DEVNULL,
@@ -123,8 +124,10 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def main(descriptor: int, kind: Backend, delay: int, chunk: int) -> None:
-    """A process of a server: serve until it is killed."""
+def main(descriptor: int, kind: Backend, delay: int, chunk: int, parent: int) -> None:
+    """A process of a server: serve until it is killed, or its parent is gone."""
+    if os.getppid() != parent:  # it has died before this process could ask to be told of it
+        return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -132,4 +135,4 @@ def main(descriptor: int, kind: Backend, delay: int, chunk: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Backend(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    main(int(sys.argv[1]), Backend(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))

@@ -34,6 +34,7 @@ def order(load: Load, address: client.Address, plans: list[dict[str, Any]], proc
             "timeout": int(load.timeout * 1e9),
             "grace": int(load.grace * 1e9),
             "prime": load.warmup > 0,
+            "parent": os.getpid(),
         }
     )
 
@@ -53,6 +54,8 @@ def main(descriptor: int, number: int) -> None:
     client.raise_descriptor_limit(sum(one["connections"] for one in said["plans"]))
     tls = client.context(target, address) if target.tls else client.Tls(0, 0, ())
     name, _ = client.server_name(target, address)
+    if os.getppid() != said["parent"]:  # it has died before this process could ask to be told of it
+        os._exit(1)
     generate(
         Board(descriptor, said["processes"], len(said["plans"])),
         number,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 import jsonschema
+import psutil
 import pytest
 
 from nlbbench import results
@@ -18,6 +20,7 @@ from nlbbench.figures import Figures
 from nlbbench.trials import TRIALS
 from tests.support.balancer import nlb
 from tests.support.programs import need
+from tests.support.waiting import wait_until
 
 NLB = Path(sys.executable).parent / "nlb"
 
@@ -73,6 +76,7 @@ def test_ctrl_c_still_writes_the_report(tmp_path: Path) -> None:
         seen = b""
         while b"2: single, nlb" not in seen:
             seen += os.read(master, 4096)
+        below = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
         assert process.stdout is not None
         os.set_blocking(master, False)
@@ -82,10 +86,45 @@ def test_ctrl_c_still_writes_the_report(tmp_path: Path) -> None:
     finally:
         os.close(master)
     assert "ended by Ctrl-C (of 1000 repetitions)" in text
+    assert below
+    assert not any(one.is_running() for one in below)
     report = results.load(tmp_path / "report.json")
     assert report.interrupted
     assert report.samples
     assert (tmp_path / "report.html").exists()
+
+
+def test_killed_it_leaves_nothing_running(tmp_path: Path) -> None:
+    """SIGKILL: the proxy, the servers behind it and the generator end by themselves."""
+    command = [
+        str(NLB),
+        "bench",
+        "compare",
+        "--peers",
+        "nlb",
+        "--scenario",
+        "echo",
+        "--repetitions",
+        "1000",
+        "--no-floor",
+    ]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    harness = psutil.Process(process.pid)
+
+    def at_work() -> bool:
+        lines = [" ".join(one.cmdline()) for one in harness.children(recursive=True)]
+        return all(
+            any(word in line for line in lines) for word in ("nlb: worker", "nlbbench.backends", "nlbbench.process")
+        )
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        wait_until(at_work, "everything has been started", timeout=30)
+    below = harness.children(recursive=True)
+    process.kill()
+    process.wait()
+    assert len(below) >= 5
+    wait_until(lambda: not any(one.is_running() for one in below), lambda: f"all have ended: {below}")
 
 
 @pytest.mark.parametrize(
