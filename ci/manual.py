@@ -96,7 +96,8 @@ def command_page(context: click.Context) -> str:
     if dashed(context) in {"nlb", "nlb-run"}:
         lines += [".SH SIGNALS", "To the supervisor, the process that was started:", *entries(SIGNALS)]
         lines += [".SH ENVIRONMENT", *entries(ENVIRONMENT), ".SH FILES", *entries(FILES)]
-    lines += [".SH EXIT STATUS", *entries((str(code), meaning.capitalize() + ".") for code, meaning in EXIT_CODES)]
+    codes = getattr(command, "exit_codes", EXIT_CODES)
+    lines += [".SH EXIT STATUS", *entries((str(code), meaning.capitalize() + ".") for code, meaning in codes)]
     lines += [".SH SEE ALSO", *see_also(context)]
     return "\n".join(lines) + "\n"
 

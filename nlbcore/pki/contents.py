@@ -46,7 +46,7 @@ UNREADABLE = (
 
 @dataclass(frozen=True)
 class Key:
-    """A private key; `private` is None while it is encrypted, or if it is of a kind that is not known."""
+    """A private key; `private` is None while it is encrypted."""
 
     private: Any
     encrypted: bool = False

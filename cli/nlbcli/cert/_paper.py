@@ -24,6 +24,14 @@ EXIT_UNKNOWN = 3
 class PluginCommand(click.RichCommand):
     """A command that ends as monitoring plugins do, so that wrong usage cannot be taken for a verdict."""
 
+    exit_codes = (
+        (0, "good"),
+        (1, "a warning: good now, but not for long, or not for stricter programs"),
+        (2, "critical: it is refused, or dangerous"),
+        (EXIT_UNKNOWN, "not known: wrong usage, or a file that cannot be read"),
+    )
+    """For the manual, instead of what other commands end with."""
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
             return super().parse_args(ctx, args)
