@@ -127,6 +127,7 @@ def verify(question: Question) -> Verdict:
 def _verify(question: Question) -> Verdict:
     chain, refusal, flags = _chain(question)
     checks = [_chain_check(question, chain, refusal)]
+    checks += _order_checks(question)
     checks += _date_checks(question, chain)
     checks.append(_purpose_check(question, flags))
     checks.append(_name_check(question))
@@ -219,6 +220,15 @@ def _chain_words(question: Question, refusal: _Refusal) -> str:
         79: f"{who} is no authority (its basicConstraints), but has issued a certificate of the chain",
     }
     return texts.get(refusal.code, f"{who}: {refusal.message}")
+
+
+def _order_checks(question: Question) -> Iterator[Check]:
+    """A leaf behind an authority: whoever shows this file shows the wrong certificate."""
+    behind = [one for one in question.untrusted if not is_authority(one)]
+    if is_authority(question.certificate) and behind:
+        own, leaf = subject_words(question.certificate.subject), subject_words(behind[0].subject)
+        text = f"{own}, an authority, comes first, and {leaf} behind it: `nlb cert bundle` puts them in order"
+        yield Check("order", WARNING, text)
 
 
 # -- dates, purpose, names, strength ------------------------------------------------------------------------------------

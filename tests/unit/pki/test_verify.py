@@ -97,6 +97,13 @@ def test_chains(module_folder: Path, root: Odd, middle: Odd) -> None:
         assert text.startswith(expected)
 
 
+def test_a_leaf_behind_its_authority(module_folder: Path, root: Odd, middle: Odd) -> None:
+    leaf = Odd(module_folder, "alice", issuer=middle)
+    text = "CN=Middle, an authority, comes first, and CN=alice behind it: `nlb cert bundle` puts them in order"
+    assert worst(ask(middle, root, chain=[leaf])) == (1, "order", text)
+    assert ask(leaf, root, chain=[middle]).exit_code == 0
+
+
 def test_dates(module_folder: Path, root: Odd) -> None:
     short = authority(module_folder, "Short", issuer=root, days=3)
     leaf = Odd(module_folder, "alice", issuer=short, days=30)
