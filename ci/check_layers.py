@@ -21,8 +21,12 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(FLOOR, FLOOR),
     "config": FLOOR,
     # engine.callbacks: the addresses of the C callbacks that a context is given; engine.revoked: the records of a
-    # revocation list, in the form in which they are searched.
-    "tls": (*FLOOR, "config.model", "config.finding", "engine.callbacks", "engine.revoked"),
+    # revocation list, in the form in which they are searched. engine.examine, with what it takes (hooks, rules): a listener's
+    # own verdict on a certificate, for tls.explain.
+    "tls": (
+        *(*FLOOR, "config.model", "config.finding", "engine.callbacks", "engine.revoked"),
+        *("engine.examine", "engine.hooks", "engine.rules"),
+    ),
     # engine.hooks is the interface that the schedulers implement for the engine; engine.linux is C declarations only.
     # engine.counters: the verdicts on the servers, in the segment.
     "pool": (*FLOOR, "config.model", "engine.hooks", "engine.counters", "engine.linux"),
@@ -53,6 +57,7 @@ CLI_ALLOWED: tuple[str, ...] = (
     "pki",
     "process.supervisor",
     "process.checker",
+    "tls.explain",
 )
 # Nobody imports these.
 TOPS = (CLI, "tests", "bench")

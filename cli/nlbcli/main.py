@@ -60,6 +60,7 @@ class MainGroup(LazyGroup):
     lazy = {  # noqa: RUF012 - constant
         "run": "nlbcli.run",
         "check": "nlbcli.check",
+        "explain": "nlbcli.explain",
         "config": "nlbcli.config",
         "status": "nlbcli.status",
         "top": "nlbcli.top",

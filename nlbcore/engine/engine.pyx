@@ -17,6 +17,7 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from nlbcore.engine.callbacks cimport name_put
 from nlbcore.engine.counters cimport GROUPS, LISTENERS, block
+from nlbcore.engine.examine cimport ask_clients
 from nlbcore.engine.hooks cimport route_t
 from nlbcore.engine.janitor cimport recheck_begin, recheck_closed, recheck_slice, sweep, sweep_begin, sweeping
 from nlbcore.engine.journal cimport LONGEST_RECORD, journal_connection, journal_half_full, journal_wake
@@ -28,11 +29,9 @@ from nlbcore.engine.loop cimport (
     ACCEPTOR, CHANNEL, Event, loop_add, loop_close, loop_event, loop_open, loop_remove, loop_wait,
 )
 from nlbcore.engine.linux.unistd cimport errno, write
-from nlbcore.engine.openssl cimport BIO, SSL, SSL_CTX, X509_STORE, ossl
+from nlbcore.engine.openssl cimport BIO, SSL, SSL_CTX, ossl
 from nlbcore.engine.preamble cimport FRONT
 from nlbcore.engine.refusals cimport refusals_sum
-from nlbcore.engine.revoked cimport Table
-from nlbcore.engine.rules cimport Rules
 from nlbcore.engine.session cimport (
     serve_closed, serve_handshakes, serve_ready, session_accept, session_end, session_event, session_timeout,
     sessions_open, work_waits,
@@ -135,7 +134,7 @@ cdef class Engine:
         listener.row = plan.row
         listener.group_row = plan.group_row
         listener.tls = plan.front is not None
-        _ask_clients(listener, plan)
+        ask_clients(listener, plan)
         listener.tickets = plan.tickets
         listener.strict_sni = plan.strict_sni
         listener.on_truncated = TRUNCATED_RESETS if plan.reset_truncated else TRUNCATED_CLOSES
@@ -466,24 +465,6 @@ cdef class _Installed:
             _flush(self.at)
             free(self.at.names)
             free(self.at)
-
-
-cdef int _ask_clients(Listener *listener, object plan) except -1:
-    """What the plan says of client certificates."""
-    listener.verify = plan.verify
-    listener.optional = plan.optional
-    listener.report = plan.report
-    if plan.revocations is not None:
-        listener.revocations = (<Table?>plan.revocations).at
-        listener.overdue_accepted = plan.overdue_accepted
-    if plan.rules is not None:
-        listener.rules = (<Rules?>plan.rules).at
-        listener.rules_number = (<Rules>plan.rules).number
-    listener.store = <X509_STORE *><uintptr_t>plan.store
-    listener.depth = plan.depth
-    listener.keep_live = plan.keep_live
-    listener.keep_expired = plan.keep_expired
-    return 0
 
 
 cdef void _flush(Listener *listener) noexcept nogil:

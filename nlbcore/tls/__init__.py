@@ -6,5 +6,6 @@
 - `x509rules`: what can be said about a certificate without a connection
 - `context`: apply(front, snapshot): a listener's settings on a TLS context
 - `rules`, `ruletable`: what `allow` and `deny` mean, and the table that the engine looks into
+- `explain`: what a listener would say of a client certificate, asked of its own code
 - `identity`: who a client certificate says its owner is
 """

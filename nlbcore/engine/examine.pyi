@@ -1,0 +1,12 @@
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from nlbcore.engine.hooks import ListenerPlan
+
+class Examined(NamedTuple):
+    word: str
+    detail: str
+    verify_error: int
+    verify_depth: int
+
+def examine(plan: ListenerPlan, chain: Sequence[bytes]) -> Examined: ...

@@ -1,0 +1,112 @@
+"""`nlb explain` as it is typed: every form of certificate, exit codes, what is said and what cannot be known."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
+
+from tests.support.balancer import NLB, nlb, server_group, tls_listener
+from tests.support.certs import Issued, Pki, pem
+from tests.support.toml import to_toml
+
+
+@pytest.fixture(scope="module")
+def folder(module_folder: Path, pki: Pki) -> Path:
+    """With a configuration of one listener that allows some."""
+    tables = {
+        "node": {"control_socket": "nlb.sock"},
+        "listeners": {
+            "web": tls_listener(
+                pki.server, ca=pki.root.path, client_auth={"allow": ["cn:x", "cn:client-*"], "deny": "cn:client-9"}
+            )
+        },
+        "server_groups": {"app": server_group({"address": "127.0.0.1:9"})},
+    }
+    (module_folder / "nlb.toml").write_text(to_toml(tables))
+    return module_folder
+
+
+def forms(folder: Path, issued: Issued) -> dict[str, list[str]]:
+    (folder / "c.pem").write_bytes(pem(issued.certificate))
+    (folder / "c.der").write_bytes(issued.der)
+    (folder / "c.p12").write_bytes(
+        pkcs12.serialize_key_and_certificates(
+            b"c", issued.key, issued.certificate, None, BestAvailableEncryption(b"pw")
+        )
+    )
+    (folder / "password").write_text("pw\n")
+    (folder / "password").chmod(0o600)
+    return {"pem": ["c.pem"], "der": ["c.der"], "p12": ["c.p12", "--password-file", "password"]}
+
+
+@pytest.mark.parametrize("form", ["pem", "der", "p12"])
+def test_accepted(folder: Path, pki: Pki, form: str) -> None:
+    done = nlb("explain", *forms(folder, pki.client)[form], cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "accepted by web\n" in done.stdout
+    assert "allow[1] cn:client-*" in done.stdout
+    assert "CN=client-1" in done.stdout
+    assert "CN=Test Root" in done.stdout
+    assert "whether the client holds the private key" in done.stdout
+
+
+def test_refused_from_the_standard_input(folder: Path, pki: Pki) -> None:
+    done = subprocess.run(
+        [NLB, "explain", "-", "--json"],
+        cwd=folder,
+        input=pki.root.client("client-9").path.read_bytes(),
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, b"")
+    told = json.loads(done.stdout)
+    assert (told["word"], told["detail"], told["accepted"]) == ("denied", "deny[0] cn:client-9", False)
+    assert {stage["name"]: stage["result"] for stage in told["stages"]} == {
+        "certificate": "passed",
+        "chain": "passed",
+        "purpose": "passed",
+        "strength": "passed",
+        "signatures": "passed",
+        "dates": "passed",
+        "revocation": "not configured",
+        "rules": "failed",
+    }
+    assert told["advice"]
+    assert "whether the client holds the private key" in told["not_tested"]
+
+
+def test_intermediates_beside_it(folder: Path, pki: Pki) -> None:
+    """As the client would send them; without them it is refused."""
+    leaf, above = folder / "leaf.pem", folder / "above.pem"
+    leaf.write_bytes(pem(pki.intermediate.client("client-7").certificate))
+    above.write_bytes(pem(pki.intermediate.certificate))
+    alone = nlb("explain", leaf, cwd=folder)
+    assert (alone.returncode, "refused by web: unknown_ca" in alone.stdout) == (1, True), alone
+    assert "not reached" in alone.stdout
+    assert "What to do: let the client send its intermediates" in alone.stdout
+    assert nlb("explain", leaf, "--chain", above, cwd=folder).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["nothing.pem"], 1, "nothing.pem"),
+        (["nlb.toml"], 1, "holds no certificate"),
+        (["c.p12"], 1, "give --password-file"),
+        (["c.pem", "--listener", "wbe"], 1, "there is no listener wbe with TLS; there are: web"),
+        (["c.pem", "-c", "bad.toml"], 78, "bad.toml cannot be used"),
+        ([], 2, "CERT"),
+    ],
+)
+def test_what_goes_wrong(folder: Path, pki: Pki, arguments: list[str], code: int, words: str) -> None:
+    forms(folder, pki.client)
+    (folder / "bad.toml").write_text("[listeners.web]\n")
+    done = nlb("explain", *arguments, cwd=folder)
+    assert done.returncode == code, done
+    assert words in done.stderr.replace("\n", " ")
+    assert "Traceback" not in done.stderr

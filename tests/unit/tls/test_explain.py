@@ -1,0 +1,70 @@
+"""What is made of the listener's word: stages, advice, the chain. That the word is the listener's: tests/wire/test_explain.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nlbcore.config.model import Config
+from nlbcore.termination import WORDS
+from nlbcore.tls.explain import ACCEPTED, ADVICE, STAGES, explain
+from nlbcore.tls.material import load_material
+from tests.support.certs import Issued, Pki
+
+
+@pytest.fixture
+def ask(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    pki = Pki(tmp_path_factory.mktemp("explain"))
+
+    def asked(issued: Issued | None = None, **auth: object) -> Any:
+        table = {"mode": "required", "ca": [str(pki.root.path)], **auth}
+        made = Config.model_validate(
+            {
+                "listeners": {
+                    "web": {
+                        "bind": "127.0.0.1:443",
+                        "server_group": "app",
+                        "certificates": [pki.server.entry()],
+                        "client_auth": table if auth.get("mode") != "off" else {"mode": "off"},
+                    }
+                },
+                "server_groups": {"app": {}},
+            }
+        )
+        found, findings = load_material(made, lambda _: (1, 1), "x.toml")
+        assert found is not None, findings
+        return explain("web", made.listeners["web"], found.listeners["web"], [(issued or pki.client).der])
+
+    asked.pki = pki  # type: ignore[attr-defined]
+    return asked
+
+
+def test_every_word_about_certificates_has_a_stage_and_advice() -> None:
+    about = set(WORDS[WORDS.index("no_certificate") + 1 : WORDS.index("denied") + 1])
+    assert {word for _, _, words in STAGES for word in words} == about
+    assert set(ADVICE) == about
+
+
+def test_accepted(ask: Any) -> None:
+    found = ask(allow=["cn:x", "cn:client-*"])
+    assert (found.accepted, found.word, found.allowed) == (True, ACCEPTED, "allow[1] cn:client-*")
+    assert found.chain == ("CN=client-1", "CN=Test Root")
+    assert {result for _, result, _ in found.stages} == {"passed", "not configured"}
+
+
+def test_refused(ask: Any) -> None:
+    found = ask(ask.pki.other.client("x"), deny="cn:x")
+    assert (found.accepted, found.word) == (False, "unknown_ca")
+    assert [result for _, result, _ in found.stages] == [
+        *("passed", "failed", "not reached", "not reached", "not reached", "not reached"),
+        *("not configured", "not reached"),
+    ]
+    assert found.chain == ("CN=x",)
+
+
+def test_reported_and_off(ask: Any) -> None:
+    found = ask(ask.pki.other.client("x"), mode="report")
+    assert (found.accepted, found.word, found.mode) == (True, "unknown_ca", "report")
+    off = ask(mode="off")
+    assert (off.accepted, off.word, off.stages) == (True, ACCEPTED, ())
