@@ -24,7 +24,7 @@ CASES: dict[str, tuple[str, str, Callable[[Pki], Issued]]] = {
     "revoked": ("strict", "revoked", lambda pki: pki.root.client("client-5", serial=SERIAL)),
     "denied": ("strict", "denied", lambda pki: pki.root.client("client-9")),
     "not_allowed": ("strict", "not_allowed", lambda pki: pki.root.client("somebody")),
-    "nul": ("strict", "denied", lambda pki: forge.client(pki.root, [("cn", forge.UTF8, b"client-1\0.x")])),
+    "nul": ("strict", "bad_certificate", lambda pki: forge.client(pki.root, [("cn", forge.UTF8, b"client-1\0.x")])),
     "crl_missing": ("strict", "crl_missing", lambda pki: pki.intermediate.client("client-2")),
     "crl_overdue": ("late", "crl_overdue", lambda pki: pki.client),
     "is_ca": ("plain", "wrong_purpose", lambda pki: pki.root.client("a-ca", is_ca=True)),
