@@ -1,4 +1,4 @@
-"""The tables and keys of the configuration file, frozen once read. Long because it is the list of all keys.
+"""The tables and keys of the configuration file, frozen once read.
 
 Attribute names are the keys of the file. Durations are seconds, addresses are `Endpoint`, paths are absolute: relative
 ones are taken from the folder of the file, which `load` passes as the validation context. The vocabulary, the ranges and
