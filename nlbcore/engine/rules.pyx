@@ -17,6 +17,8 @@ machine's byte order; offsets count from the start, and those of structures are 
 An entry is found by kind, place and key: the whole name, or what stands before the first wildcard, or what stands
 behind the last one - the compiler takes the rarer of the two. Entries with the same key stand one behind the other. So
 a name costs one look for itself and one for each *length* of a prefix and a suffix, however many rules there are.
+Measured (a certificate with a CN, a DNS name and a URI; CPU time of one evaluation called from Python, medians of 15
+interleaved runs of 3,000): 1.12 us with 1 rule, 1.20 with 10, 1.22 with 10,000. A handshake takes about 1,000.
 
 A rule's pattern and a certificate's name are compared in the form of ``engine/names``.
 """
