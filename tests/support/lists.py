@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.support.certs import Authority, Issued, Key, now
+from tests.support.certs import Issued, Key, now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 _file_number = itertools.count(1)
 
 Revoked = Issued | int | x509.RevokedCertificate
+
+
+class Authority(Protocol):
+    """Whoever may sign a list."""
+
+    @property
+    def name(self) -> x509.Name: ...
+    @property
+    def key(self) -> Key: ...
 
 
 def revocation_list(

@@ -144,6 +144,7 @@ class TlsClient:
         self._split = split_records
         self._pending = bytearray()  # made by TLS, not yet taken by the socket
         self._plain = bytearray()
+        self.received = 0  # bytes from the socket
         self.end: str | None = None  # how the other side ended, once it has
         self.held = False  # while true, nothing that TLS wants to send leaves
 
@@ -412,6 +413,7 @@ class TlsClient:
             self.end = self.end or RESET
             raise Ended(RESET) from None
         if data:
+            self.received += len(data)
             self._in.write(data)
             return
         if self.end is None:
