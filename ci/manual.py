@@ -37,6 +37,11 @@ ENVIRONMENT = (
     ("NO_COLOR", "No colours, even on a terminal."),
     ("RUNTIME_DIRECTORY", "Where the control socket is, unless `node.control_socket` says; set by systemd."),
     ("XDG_RUNTIME_DIR", "The same for a user other than root, in its folder nlb."),
+    ("NLB_CA_PASSPHRASE", "The passphrase of the authority's keys, unless --passphrase-file says."),
+    (
+        "CREDENTIALS_DIRECTORY",
+        "Where the passphrase is looked for after that, in the file ca-passphrase; set by systemd.",
+    ),
     ("NOTIFY_SOCKET, WATCHDOG_USEC, LISTEN_FDS, LISTEN_FDNAMES", "What systemd gives a service; see sd_notify(3)."),
 )
 FILES = (

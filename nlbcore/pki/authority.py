@@ -254,11 +254,11 @@ class Authority:
             PkiError: nothing is meant, it has been revoked, its file is not there or another's.
         """
         with index.opened(self.folder / store.INDEX, change=False) as journal:
-            entry = renewal.newest(revoke.find(journal, target), target)
+            entry = renewal.newest(revoke.find(journal, target), target, renewal.followed(journal.entries.values()))
         path = renewal.file_of(entry, target)
         old = renewal.load(entry, path)
         wanted, public_key = renewal.taken_over(entry, old)
-        has_key = renewal.check_key(path.with_suffix(".key"), old)
+        has_key = renewal.check_key(path.with_suffix(".key"), old, replaced=rekey)
         new = path if out is None else out / f"{entry.name}.crt"
         key = None
         if rekey:
@@ -294,9 +294,15 @@ class Authority:
         outputs.append(Output(leaf.path, hierarchy.pem(certificate, self.intermediate)))
         if p12 is not None and key is not None:
             outputs.append(Output(p12.path, p12.bundle(leaf.name, key[1], certificate, self.intermediate)))
-        days = leaf.term.days
         entry = hierarchy.entry_of(
-            certificate, leaf.name, wanted.profile, INTERMEDIATE, wanted.sans, file=leaf.path, days=days
+            certificate,
+            leaf.name,
+            wanted.profile,
+            INTERMEDIATE,
+            wanted.sans,
+            file=leaf.path,
+            days=leaf.term.days,
+            renews=None if leaf.renews is None else leaf.renews.serial,
         )
         store.make_folder(leaf.path.parent)
         with (

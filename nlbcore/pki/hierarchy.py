@@ -106,9 +106,10 @@ class Hierarchy:
             key = intermediate.public_key()
             assert isinstance(key, keys.PublicKey)
             permitted = constraints.of(intermediate)
+            old = intermediate.serial_number
             intermediate = issue.intermediate(intermediate.subject, key, signer, validity, permitted)
             outputs.append(Output(self.folder / store.INTERMEDIATE_CERTIFICATE, pem(intermediate)))
-            entries[INTERMEDIATE] = entry_of(intermediate, INTERMEDIATE, AUTHORITY, ROOT, [])
+            entries[INTERMEDIATE] = entry_of(intermediate, INTERMEDIATE, AUTHORITY, ROOT, [], renews=old)
         outputs.append(Output(self.folder / store.CHAIN, pem(intermediate, root)))
         return outputs, entries
 
@@ -219,6 +220,7 @@ def entry_of(
     *,
     file: Path | None = None,
     days: int | None = None,
+    renews: int | None = None,
 ) -> Entry:
     """A certificate as the index has it."""
     return Entry(
@@ -233,6 +235,7 @@ def entry_of(
         sha256=index.fingerprint(certificate),
         file="" if file is None else str(file.absolute()),
         days=days,
+        renews=renews,
     )
 
 

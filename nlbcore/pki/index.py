@@ -60,6 +60,8 @@ class Entry:
     """Where the certificate was written, an absolute path; empty for an authority's own."""
     days: int | None = None
     """How long it was asked to be valid, if that was said; a renewed one is as long."""
+    renews: int | None = None
+    """The serial number of the certificate that it follows."""
 
     @property
     def serial_hex(self) -> str:
@@ -117,6 +119,7 @@ class Index:
             "sha256": entry.sha256,
             "file": entry.file,
             "days": entry.days,
+            "renews": None if entry.renews is None else serial_hex(entry.renews),
         }
         self._append([_event("issued", **fields)])
 
@@ -305,4 +308,5 @@ def _entry(event: dict[str, Any]) -> Entry:
         sha256=str(event["sha256"]),
         file=str(event.get("file", "")),
         days=None if event.get("days") is None else int(event["days"]),
+        renews=None if event.get("renews") is None else int(event["renews"], 16),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -15,8 +15,18 @@ from nlbcore.pki.issue import Wanted
 from nlbcore.pki.keys import PublicKey
 
 
-def newest(found: Sequence[Entry], target: str) -> Entry:
+def followed(entries: Iterable[Entry]) -> set[int]:
+    """The serial numbers of certificates that have been renewed."""
+    return {entry.renews for entry in entries if entry.renews is not None}
+
+
+def newest(found: Sequence[Entry], target: str, renewed: Collection[int]) -> Entry:
     """The one that is renewed, of those that a name, a serial number or a file means: the newest that is live.
+
+    Args:
+        found: these, in the order of issue
+        target: what was meant, for messages
+        renewed: serial numbers of certificates that have been renewed already
 
     Raises:
         PkiError: all have been revoked, they are an authority's own, or the name stands for certificates that do not
@@ -27,24 +37,31 @@ def newest(found: Sequence[Entry], target: str) -> Entry:
         raise PkiError(f"{target} has been revoked: a new certificate is issued, not renewed")
     if live[0].profile == AUTHORITY:
         raise PkiError(f"{target} is the authority's own certificate: `nlb ca renew` renews it")
-    places = {(entry.profile, entry.file): entry for entry in live}
+    last = [entry for entry in live if entry.serial not in renewed] or live
+    places = {(entry.profile, entry.file): entry for entry in last}
     if len(places) > 1:
         ways = "; ".join(f"{one.serial_hex} ({one.profile}, {one.file or 'file unknown'})" for one in places.values())
         raise PkiError(f"{target} means several certificates: name one by its serial number or its file: {ways}")
-    return live[-1]
+    return last[-1]
 
 
 def due(entries: Iterable[Entry], now: dt.datetime, before: dt.timedelta, profiles: Sequence[str]) -> list[Entry]:
-    """The certificates that end within `before`, each the newest of its name, profile and file.
+    """The certificates that end within `before`, each the newest of its name, profile and file, and not renewed elsewhere.
 
     Not those that have ended: one that was let lapse does not come back to life by a timer. Nor those whose newest has
     been revoked: their holder is to have none.
     """
+    entries = list(entries)
+    renewed = followed(entries)
     latest: dict[tuple[str, str, str], Entry] = {}
     for entry in entries:
         if entry.profile in profiles:
             latest[entry.name, entry.profile, entry.file] = entry
-    return [one for one in latest.values() if one.revoked_at is None and now < one.not_after <= now + before]
+    return [
+        one
+        for one in latest.values()
+        if one.revoked_at is None and one.serial not in renewed and now < one.not_after <= now + before
+    ]
 
 
 def file_of(entry: Entry, target: str) -> Path:
@@ -54,7 +71,7 @@ def file_of(entry: Entry, target: str) -> Path:
         PkiError: nobody knows.
     """
     path = Path(target)
-    if target not in {entry.name, entry.serial_hex} and path.is_file():
+    if target not in {entry.name, entry.serial_hex} and store.is_file(path):
         return path
     if not entry.file:
         raise PkiError(f"the index does not say where the certificate {entry.name} is: name its file instead")
@@ -91,14 +108,21 @@ def taken_over(entry: Entry, old: x509.Certificate) -> tuple[Wanted, PublicKey]:
     return Wanted(entry.profile, old.subject, sans), key
 
 
-def check_key(path: Path, old: x509.Certificate) -> bool:
+def check_key(path: Path, old: x509.Certificate, *, replaced: bool) -> bool:
     """Whether the key is beside its certificate. That of a certificate that was made from a request is elsewhere.
+
+    Args:
+        path: of the key
+        old: its certificate
+        replaced: a new key takes its place; else one that somebody has put under a passphrase is not looked into
 
     Raises:
         PkiError: there is another key.
     """
     if not path.exists():
         return False
+    if not replaced and keys.is_encrypted(store.read(path)):
+        return True
     if not keys.matches(keys.read_private(path), old):
         raise PkiError(f"{path} is not the key of {path.with_suffix('.crt')}: renewing would not make a pair of them")
     return True

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from cryptography import x509
 
+from nlbcore.pki import store
 from nlbcore.pki.errors import BadValue, PkiError
 from nlbcore.pki.index import Entry, Index, fingerprint, readable
-from nlbcore.pki.store import read
 from nlbcore.pki.words import HOLD, REASONS
 
 
@@ -23,7 +23,7 @@ def find(index: Index, target: str) -> list[Entry]:
         PkiError: none is meant.
     """
     found = [entry for entry in index.entries.values() if entry.name == target] or _of_serial(index, target)
-    if not found and Path(target).is_file():
+    if not found and store.is_file(Path(target)):
         found = [_of_file(index, Path(target))]
     if found:
         return found
@@ -74,7 +74,7 @@ def _of_serial(index: Index, text: str) -> list[Entry]:
 
 def _of_file(index: Index, path: Path) -> Entry:
     try:
-        certificate = x509.load_pem_x509_certificate(read(path))
+        certificate = x509.load_pem_x509_certificate(store.read(path))
     except ValueError:
         raise PkiError(f"{path} is no PEM certificate") from None
     entry = index.entries.get(certificate.serial_number)

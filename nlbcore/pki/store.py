@@ -68,6 +68,14 @@ def read(path: Path) -> bytes:
         raise failure("read", path, error) from None
 
 
+def is_file(path: Path) -> bool:
+    """Whether it is a file; what cannot be a path at all (too long) is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def make_folder(path: Path) -> None:
     """The folder, made with mode 0700 if it is not there; one that is there stays as it is."""
     try:

@@ -29,6 +29,7 @@ ALICE = Entry(
     "00ff",
     file="/etc/nlb/alice.crt",
     days=30,
+    renews=0x1,
 )
 
 
@@ -67,11 +68,11 @@ def test_round_trip(path: Path) -> None:
 
 
 def test_what_an_older_version_has_written(path: Path) -> None:
-    """It did not note where the file is, nor for how long it was asked to be."""
+    """It did not note where the file is, for how long it was asked to be, nor what it follows."""
     line = json.loads(path.read_text())
-    assert (line.pop("file"), line.pop("days")) == ("/etc/nlb/alice.crt", 30)
+    assert (line.pop("file"), line.pop("days"), line.pop("renews")) == ("/etc/nlb/alice.crt", 30, "01")
     path.write_text(json.dumps(line) + "\n")
-    assert read(path) == [replace(ALICE, file="", days=None)]
+    assert read(path) == [replace(ALICE, file="", days=None, renews=None)]
 
 
 def test_status() -> None:

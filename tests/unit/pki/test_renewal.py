@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from nlbcore.pki import index, renewal
+from nlbcore.pki import index, keys, renewal
 from nlbcore.pki.authority import Authority
 from nlbcore.pki.errors import BadValue, PkiError
 from nlbcore.pki.index import Entry
@@ -95,6 +95,21 @@ def test_elsewhere(tmp_path: Path, authority: Authority) -> None:
     with pytest.raises(PkiError, match=r"new/alice.crt is there already; --force overwrites it"):
         authority.renew(str(renewed.certificate), out=tmp_path / "new")
     authority.renew(str(renewed.certificate), out=tmp_path / "new", force=True)
+    # The one in the old place has a successor: it is neither meant by the name nor due.
+    assert authority.renew("alice").certificate == tmp_path / "new/alice.crt"
+    assert [one.file for one in authority.due(31 * DAY)] == [str(tmp_path / "new/alice.crt")]
+    assert authority.renew(issued.entry.serial_hex).certificate == issued.certificate
+
+
+def test_a_key_that_somebody_has_put_under_a_passphrase(tmp_path: Path, authority: Authority) -> None:
+    """It is not needed for a certificate of the same key, and not replaced unseen by another."""
+    issued = authority.issue(Request("alice", "client"), out=tmp_path)
+    issued.private_key.write_bytes(keys.pem(keys.read_private(issued.private_key), b"x"))
+    before = issued.private_key.read_bytes()
+    authority.renew("alice")
+    with pytest.raises(PkiError, match=r"alice.key is kept under a passphrase, and none is given"):
+        authority.renew("alice", rekey=True)
+    assert issued.private_key.read_bytes() == before
 
 
 def test_a_bundle_beside_it_is_told(tmp_path: Path, authority: Authority) -> None:
@@ -163,6 +178,8 @@ def test_what_is_due() -> None:
         entry("newest-revoked", 9, 30 * DAY, revoked_at=NOW),
         entry("web", 10, 10 * DAY, profile="server"),
         entry("soon", 11, 2 * DAY, file="/elsewhere.crt"),
+        entry("moved", 12, 2 * DAY),
+        entry("moved", 13, 30 * DAY, file="/new.crt", renews=12),
     ]
     assert [one.serial for one in renewal.due(entries, NOW, 10 * DAY, ("server", "client"))] == [2, 10, 11]
     assert [one.serial for one in renewal.due(entries, NOW, 10 * DAY, ("server",))] == [10]

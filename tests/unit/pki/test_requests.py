@@ -212,22 +212,23 @@ def test_names_that_are_none(tmp_path: Path, make: Callable[[Path], Path], profi
     assert str(caught.value).startswith(message.replace("FILE", str(path)))
 
 
-WEAK: dict[str, tuple[object, str]] = {
-    "rsa-1024": (rsa.generate_private_key(65537, 1024), "its RSA key has 1024 bits: 2048 is the least"),
-    "exponent": (rsa.generate_private_key(3, 2048), "its RSA key has the exponent 3: 65537 is the least"),
-    "secp224r1": (ec.generate_private_key(ec.SECP224R1()), "its curve is secp224r1: P-256, P-384 and P-521"),
-    "secp256k1": (ec.generate_private_key(ec.SECP256K1()), "its curve is secp256k1: P-256"),
-    "dsa": (dsa.generate_private_key(2048), "its key is of a kind that TLS does not sign with"),
-    "ed448": (ed448.Ed448PrivateKey.generate(), "its key is of a kind that TLS does not sign with"),
+# Made when they are needed: collecting the tests makes no keys.
+WEAK: dict[str, tuple[Callable[[], object], str]] = {
+    "rsa-1024": (lambda: rsa.generate_private_key(65537, 1024), "its RSA key has 1024 bits: 2048 is the least"),
+    "exponent": (lambda: rsa.generate_private_key(3, 2048), "its RSA key has the exponent 3: 65537 is the least"),
+    "secp224r1": (lambda: ec.generate_private_key(ec.SECP224R1()), "its curve is secp224r1: P-256, P-384 and P-521"),
+    "secp256k1": (lambda: ec.generate_private_key(ec.SECP256K1()), "its curve is secp256k1: P-256"),
+    "dsa": (lambda: dsa.generate_private_key(1024), "its key is of a kind that TLS does not sign with"),
+    "ed448": (ed448.Ed448PrivateKey.generate, "its key is of a kind that TLS does not sign with"),
 }
 
 
 @pytest.mark.parametrize("kind", WEAK)
 def test_a_weak_key(tmp_path: Path, authority: Authority, kind: str) -> None:
-    key, message = WEAK[kind]
+    make, message = WEAK[kind]
     path = tmp_path / "a.csr"
     digest = None if kind == "ed448" else hashes.SHA256()
-    path.write_bytes(Builder(ALICE).sign(key, digest).public_bytes(Encoding.PEM))  # type: ignore[arg-type]
+    path.write_bytes(Builder(ALICE).sign(make(), digest).public_bytes(Encoding.PEM))  # type: ignore[arg-type]
     with pytest.raises(PkiError) as caught:
         authority.sign(path, "client", name="a", out=tmp_path)
     assert str(caught.value).startswith(f"{path} is refused: {message}")

@@ -34,6 +34,7 @@ def test_what_is_meant(tmp_path: Path, authority: Authority) -> None:
         for target, message in [
             ("alise", 'is no name and no serial number in .*, and no file .did you mean "alice"'),
             ("deadbeef", "is no name and no serial number"),
+            ("x" * 5000, "is no name and no serial number"),
             (str(tmp_path), "is no name and no serial number"),
             (str(bob.private_key), "is no PEM certificate"),
         ]:

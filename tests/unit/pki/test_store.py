@@ -31,6 +31,13 @@ def write(outputs: list[Output], *, replace: bool) -> None:
         publish()
 
 
+def test_is_file(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"")
+    assert store.is_file(tmp_path / "a")
+    for path in (tmp_path, tmp_path / "b", tmp_path / "a/b", Path("x" * 5000), Path("\0")):
+        assert not store.is_file(path)
+
+
 def test_write(tmp_path: Path) -> None:
     outer = os.umask(0)
     try:
