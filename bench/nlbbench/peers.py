@@ -69,11 +69,17 @@ class Peer:
         """Give it another server certificate, the way that it has for that.
 
         Raises:
-            NlbError: it is not ours
+            NlbError: it is not ours, or does not heed the signal (HAProxy's master does so a little later than its worker
+                accepts connections, and before that the signal is lost)
         """
         if self.running is None or self.order is None or self.kind is None:
             raise NlbError("it was not started here: it cannot be reloaded")
         self.order.place(*renewed)
+        deadline = time.monotonic() + ANSWER
+        while not _catches(self.running.pid, self.kind.reload):
+            if time.monotonic() > deadline:
+                raise NlbError(f"it does not heed {self.kind.reload.name}")
+            time.sleep(0.005)
         os.kill(self.running.pid, self.kind.reload)
 
     def can_lose_a_worker(self) -> None:
@@ -220,6 +226,14 @@ def _visit(address: str, context: ssl.SSLContext) -> str | None:
 def _connected(address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
     return socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER)
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    """Whether the process has a handler for the signal."""
+    with contextlib.suppress(OSError):
+        caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(encoding="utf-8"), re.MULTILINE)
+        return caught is not None and bool(int(caught[1], 16) >> (number - 1) & 1)
+    return False
 
 
 def _command_line(pid: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -133,6 +134,15 @@ def test_a_running_address_is_not_ours_to_reload(material: Material) -> None:
         peer.kill_worker()
     with pytest.raises(OSError, match="refused"):
         peers.check(Peer("elsewhere", "127.0.0.1:1", tls=False), material)
+
+
+def test_one_that_does_not_heed_the_signal(
+    start: Callable[..., Peer], material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "ANSWER", 0.1)
+    deaf = Kind(**{**KINDS["nginx"].__dict__, "reload": signal.SIGTRAP})
+    with stopped(start(deaf)) as peer, pytest.raises(NlbError, match="it does not heed SIGTRAP"):
+        peer.reload((material.server, material.server_key))
 
 
 def test_a_free_port_is_no_outgoing_one() -> None:
