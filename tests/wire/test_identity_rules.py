@@ -38,7 +38,7 @@ def clients(pki: Pki) -> dict[str, Issued]:
         "denied_uri": forged([("cn", forge.UTF8, b"client-1")], ("uri", b"SPIFFE://PROD/evil/x")),
         "nul": forged([("cn", forge.UTF8, b"client-1\0.evil")], ("dns", b"host.corp.example")),
         "nul_name": forged([("cn", forge.UTF8, b"z")], ("dns", b"host.corp.example\0.evil")),
-        "two_cns": forged([("cn", forge.UTF8, b"client-1"), ("cn", forge.UTF8, b"root")]),
+        "two_cns": forged([("cn", forge.UTF8, b"client-1"), ("cn", forge.UTF8, b"root")], ("dns", b"x.example")),
     }
 
 
@@ -66,7 +66,7 @@ def running(balancer_for: Callable[..., Balancer], pki: Pki, backend: Backend) -
         ("web", "denied_uri", "denied", "deny[1] uri:spiffe://prod/evil/*"),
         ("web", "nul", "bad_certificate", "unsupported or invalid name syntax"),
         ("web", "nul_name", "bad_certificate", "unsupported or invalid name syntax"),
-        ("web", "two_cns", "bad_certificate", "unsupported or invalid name syntax"),
+        ("web", "two_cns", "not_allowed", "no entry of allow matches"),
         ("open", "nobody", None, ""),
         ("open", "denied", "denied", "deny[0] cn:client-9"),
     ],
