@@ -7,6 +7,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import psutil
 import pytest
 
@@ -25,8 +26,10 @@ TEST_TIMEOUT = 60
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Warnings are errors."""
+    """Warnings are errors. Hypothesis judges no example by the clock: a busy machine would fail it."""
     config.addinivalue_line("filterwarnings", "error")
+    hypothesis.settings.register_profile("nlb", deadline=None)
+    hypothesis.settings.load_profile("nlb")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
