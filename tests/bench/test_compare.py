@@ -21,7 +21,7 @@ from nlbcore.errors import NlbError
 from tests.support.programs import need
 
 NLB = Path(sys.executable).parent / "nlb"
-SIZE = replace(QUICK, repetitions=2, relays=2, floor=0.1)
+SIZE = replace(QUICK, repetitions=2, relays=1, floor=0.1)
 
 
 def short(*names: str) -> tuple[Trial, ...]:
@@ -96,7 +96,7 @@ def report(module_folder: Path, seen: list[Now]) -> Report:
 
 def test_everything_is_measured(report: Report) -> None:
     made = Counter((one.trial, one.peer) for one in report.samples)
-    assert made == {("single", peer): 2 for peer in ("nlb", "nlb-b", RELAY)}
+    assert made == {("single", "nlb"): 2, ("single", "nlb-b"): 2, ("single", RELAY): 1}
     assert [one.repetition for one in report.samples] == sorted(one.repetition for one in report.samples)
     assert len(report.floors) == 2
     assert all(not one.failed and one.exchanges for one in report.samples)

@@ -22,10 +22,11 @@ def fonts_are_open(module_folder: Path) -> None:
 
 def test_three_files(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
-    written = output.write(report(), folder)
+    made = report(samples=tuple(one for one in report().samples if one.trial in {"full", "idle"}))
+    written = output.write(made, folder)
     assert [path.name for path in written] == ["report.json", "report.html", "report.png"]
     assert sorted(folder.iterdir()) == sorted(written)
-    assert results.load(folder / "report.json") == report()
+    assert results.load(folder / "report.json") == made
     assert [path.name for path in output.write(report(samples=()), folder)] == ["report.json", "report.html"]
     assert results.load(folder / "report.json").samples == ()
 

@@ -36,7 +36,7 @@ def test_smoke(tmp_path: Path) -> None:
         "compare",
         *options,
         "--scenario",
-        "full,resumed,download,echo",
+        "full,resumed,download",
         "--scenario",
         "reload",
         timeout=150,
@@ -46,7 +46,7 @@ def test_smoke(tmp_path: Path) -> None:
     report = results.load(out / "report.json")
     assert report.to_json() == done.stdout
     figures = Figures(report)
-    assert [trial.name for trial in figures.trials()] == ["full", "resumed", "download", "echo", "reload"]
+    assert [trial.name for trial in figures.trials()] == ["full", "resumed", "download", "reload"]
     for trial in figures.trials():
         for peer in ("nlb", "haproxy"):
             failures = figures.failures(trial, peer)

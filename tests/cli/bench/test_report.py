@@ -11,7 +11,9 @@ from tests.support.balancer import nlb
 
 def test_shown_and_drawn_again(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
-    path.write_text(report().to_json())
+    made = report()
+    few = tuple(one for one in made.samples if one.trial in {"full", "reload"})
+    path.write_text(report(samples=few).to_json())
     done = nlb("bench", "report", path, "--out", tmp_path / "again")
     assert done.returncode == 0, done.stderr
     assert "Full handshakes" in done.stdout
