@@ -16,7 +16,7 @@ import ssl
 import struct
 import time
 import warnings
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -307,7 +307,7 @@ class TlsClient:
         """Close with a TCP reset."""
         reset(self.sock)
 
-    def __enter__(self) -> TlsClient:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

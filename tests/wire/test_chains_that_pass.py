@@ -1,20 +1,23 @@
 """Chains of client certificates that are right although they are odd: nobody honest is refused.
 
 Intermediates in any order and beside certificates of no use, cross-signed roots, name constraints that are kept, a chain as
-long as allowed, RSA-PSS, Ed25519 and P-384, and 64 KB of certificates; full and resumed.
+long as allowed, RSA-PSS, Ed25519 and P-384, and 64 KB of certificates; full and resumed, and explained.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from nlbcli.explain import command as explain
 from tests.support.balancer import Balancer, server_group, tls_listener
 from tests.support.certs import Authority, Issued, now, pem, write_key
 from tests.support.tls_client import TlsClient, client_context
@@ -137,13 +140,19 @@ def balancer(
     return balancer_for({"listeners": {"web": listener}, "server_groups": {"app": server_group(backend)}})
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        *("any_order", "long", "cross_signed", "name_constraints", "rsa_pss"),
-        *("ed25519", "p384", "64_kilobytes"),
-    ],
+KINDS = (
+    "any_order",
+    "long",
+    "cross_signed",
+    "name_constraints",
+    "rsa_pss",
+    "ed25519",
+    "p384",
+    "64_kilobytes",
 )
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_let_in(balancer: Balancer, clients: dict[str, Issued], version: ssl.TLSVersion, kind: str) -> None:
     context = client_context(None, version, clients[kind])
     with TlsClient(balancer.port(), context) as client:
@@ -155,3 +164,20 @@ def test_let_in(balancer: Balancer, clients: dict[str, Issued], version: ssl.TLS
     with TlsClient(balancer.port(), context, session=session) as again:
         again.handshake().ping()
         assert again.resumed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_explained(balancer: Balancer, clients: dict[str, Issued], module_folder: Path, kind: str) -> None:
+    """`nlb explain` lets them in too, with what the client sends in a file of its own; the chain ends at a CA of the listener."""
+    first, *others = x509.load_pem_x509_certificates(clients[kind].path.read_bytes())
+    leaf, chain = module_folder / "leaf.pem", module_folder / "chain.pem"
+    leaf.write_bytes(pem(first))
+    chain.write_bytes(b"".join(pem(one) for one in others))
+    arguments = [str(leaf), "-c", str(balancer.path), "--json", *(("--chain", str(chain)) if others else ())]
+    done = CliRunner().invoke(explain, arguments)
+    told = json.loads(done.stdout)
+    assert (told["word"], told["accepted"], done.exit_code) == ("accepted", True, 0), told
+    assert len(told["chain"]) >= 2
+    if others:
+        done = CliRunner().invoke(explain, [str(leaf), "-c", str(balancer.path), "--json"])
+        assert (json.loads(done.stdout)["word"], done.exit_code) == ("unknown_ca", 1), "without them it is not"
