@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tests.support.backends import Backend
     from tests.support.certs import Issued, Pki
 
+    Forge = Callable[[ForgedFlight, Issued, Issued], list[bytes]]
+
 MODES = ("required", "optional", "report")
 
 
@@ -124,7 +126,7 @@ def _unfinished(c: ForgedFlight, own: Issued, victim: Issued) -> list[bytes]:
     return [certificate, c.verify(own, certificate)]
 
 
-FORGED = {
+FORGED: dict[Forge, str] = {
     _no_verify: "handshake_error",
     _verified_by_another_key: "bad_signature",
     _two_leaves: "bad_signature",
@@ -170,7 +172,7 @@ def test_forged(
     own: Issued,
     tmp_path: Path,
     mode: str,
-    forge: Callable[[ForgedFlight, Issued, Issued], list[bytes]],
+    forge: Forge,
 ) -> None:
     """Ended in the handshake, whatever the mode, with nobody proven and nothing at a server."""
     backend.forget()
