@@ -170,6 +170,13 @@ def _client_auth(loaded: Loaded, listener: Listener, path: KeyPath) -> Iterator[
             yield loaded.finding(
                 (*path, key), "warning", 'has no effect while mode = "off"', 'mode = "required" turns it on'
             )
+    if any(rule.partition(":")[0].strip().lower() == "sha256" for rule in auth.deny) and loaded.whole(path):
+        yield loaded.finding(
+            (*path, "deny"),
+            "warning",
+            "an ECDSA signature has a twin that is as valid, so the holder of a certificate can change its sha256 fingerprint",
+            "deny it by serial: or spki-sha256:, or revoke it",
+        )
     for key, default in (("on_crl_overdue", "refuse"), ("crl_scope", "leaf")):
         if getattr(auth, key) != default and not auth.crl and loaded.whole(path):
             yield loaded.finding((*path, key), "warning", "has no effect without `crl`")

@@ -249,8 +249,9 @@ class ClientAuth(Table):
         (),
         "Which client certificates are refused, whatever `allow` says: one entry that matches is enough, by any name of the "
         "certificate. The forms are those of `allow`; before the at sign, case does not count here. A name that could be read "
-        "in two ways is denied as soon as there is an entry of its kind. To shut out one certificate, a serial number or a "
-        "fingerprint is surer than a name, and a revocation list surer than both.",
+        "in two ways is denied as soon as there is an entry of its kind. To shut out one certificate, a serial number or "
+        "`spki-sha256:` is surer than a name, and a revocation list surer than both. `sha256:` is not: whoever has a "
+        "certificate that is signed with ECDSA can make another of the same contents and key, with another fingerprint.",
         default_text="absent: nobody",
     )
     advertise_ca_names: bool = option(

@@ -109,6 +109,15 @@ def test_nothing_to_say(tmp_path: Path) -> None:
             ["5:70: warning: listeners.web.client_auth.on_crl_overdue: has no effect without `crl`"],
         ),
         (
+            LISTENER + 'client_auth = { mode = "required", ca = "root.crt", deny = ["cn:x", "SHA256:00"] }\n' + GROUP,
+            [
+                (
+                    "5:60: warning: listeners.web.client_auth.deny: an ECDSA signature has a twin that is as valid, so the "
+                    "holder of a certificate can change its sha256 fingerprint (deny it by serial: or spki-sha256:, or revoke it)"
+                ),
+            ],
+        ),
+        (
             LISTENER + "[server_groups.app]\nservers = []\n",
             ['5:16: error: server_groups.app: has no servers (as in servers = [{ address = "10.0.0.1:80" }])'],
         ),
@@ -134,7 +143,7 @@ def test_nothing_to_say(tmp_path: Path) -> None:
             ],
         ),
     ],
-    ids=range(17),
+    ids=range(18),
 )
 def test_findings(tmp_path: Path, text: str, expected: list[str]) -> None:
     assert checked(tmp_path, text) == expected
