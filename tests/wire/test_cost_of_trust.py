@@ -1,4 +1,5 @@
-"""What trust costs: a handshake with a million revoked certificates as with none, with five thousand server names as with one.
+"""What trust costs: a handshake with a million revoked certificates as with none, with ten thousand identity rules as with
+none, with five thousand server names as with one.
 
 Measured in the processor time of the worker, the two in turns; the figures are printed (`-s`) and stand in docs/running.md.
 """
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 
-ENTRIES, NAMES = 1_000_000, 5_000
+ENTRIES, RULES, NAMES = 1_000_000, 10_000, 5_000
 ROUNDS, HANDSHAKES = 6, 100
 
 
@@ -129,6 +130,32 @@ def test_a_million_revoked(backend: Backend, pki: Pki, tmp_path: Path) -> None:
         )
         assert million < 1.25 * few
         assert more < 10e6, "the table is shared"
+        balancer.measure()
+
+
+def test_thousands_of_rules(backend: Backend, pki: Pki, tmp_path: Path) -> None:
+    """Of all kinds, wildcards among them; the one that matches is the last."""
+    kinds = (
+        "cn:other-{}",
+        "dns:*.n{}.corp.example",
+        "uri:spiffe://prod/ns{}/*",
+        "email:n{}@corp.example",
+        "ou:unit-{}",
+    )
+    many = [kinds[number % len(kinds)].format(number) for number in range(RULES - 1)]
+
+    def listener(*allow: str) -> dict[str, object]:
+        auth = {"allow": [*allow, f"sha256:{pki.client.sha256}"], "deny": ["cn:nobody"]} if allow else {}
+        return tls_listener(pki.server, ca=pki.root.path, client_auth=auth)
+
+    listeners = {"none": listener(), "ten": listener(*many[:9]), "many": listener(*many)}
+    with Balancer(tmp_path, {"listeners": listeners, "server_groups": {"app": server_group(backend)}}) as balancer:
+        none, ten, thousands = compare(balancer, pki, *((name, "www.example.com") for name in listeners))
+        print(
+            f"handshake {none * 1e6:.0f} us without rules, {ten * 1e6:.0f} us with 10, "
+            f"{thousands * 1e6:.0f} us with {RULES}"
+        )
+        assert thousands < 1.25 * none
         balancer.measure()
 
 
