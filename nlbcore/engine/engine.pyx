@@ -29,6 +29,7 @@ from nlbcore.engine.loop cimport (
     ACCEPTOR, CHANNEL, Event, loop_add, loop_close, loop_event, loop_open, loop_remove, loop_wait,
 )
 from nlbcore.engine.linux.unistd cimport errno, write
+from nlbcore.engine.memory cimport memory_tune
 from nlbcore.engine.openssl cimport BIO, SSL, SSL_CTX, ossl
 from nlbcore.engine.preamble cimport FRONT
 from nlbcore.engine.refusals cimport refusals_sum
@@ -108,6 +109,7 @@ cdef class Engine:
         self.channel = channel
         self.eventfd = eventfd
         self.installed = {}
+        memory_tune()
         timers_reset()
         if loop_open() != 0:
             raise OSError(errno, os.strerror(errno), "epoll")

@@ -1,0 +1,1 @@
+cdef void memory_tune() noexcept nogil

@@ -1,0 +1,31 @@
+"""How a worker's memory goes back to the system.
+
+OpenSSL's write buffer of a busy connection grows to 87 kB. When connections that were busy fall silent, glibc would
+keep most of such blocks: they lie between smaller ones that live on, and only the end of its heap goes back (134 kB
+were left of each connection, 33 kB are now). So blocks of that size are mappings of their own, which go back when they
+are freed; a busy connection makes a few, and not with every byte. The end of the heap is kept in larger pieces instead,
+or it would go and come back with every few handshakes.
+
+Another C library has its own ways, and is left to them.
+"""
+
+cdef extern from *:
+    """
+    #include <malloc.h>
+    static inline void nlb_tune(int own, int keep) {
+    #ifdef __GLIBC__
+        mallopt(M_MMAP_THRESHOLD, own);
+        mallopt(M_TRIM_THRESHOLD, keep);
+    #endif
+    }
+    """
+    void nlb_tune(int own, int keep) noexcept nogil
+
+cdef enum:
+    OWN = 32 * 1024             # bytes that make a block a mapping of its own
+    KEEP = 8 * 1024 * 1024      # bytes that may be free at the end of the heap
+
+
+cdef void memory_tune() noexcept nogil:
+    """For the whole process, which is a worker."""
+    nlb_tune(OWN, KEEP)
