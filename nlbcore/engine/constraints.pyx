@@ -56,7 +56,7 @@ cdef bint excluded(const Identity *identity, const unsigned char *der, unsigned 
     return False
 
 
-cdef bint wildcard_excluded(const Identity *identity, const STACK_OF_X509 *chain) noexcept nogil:
+cdef bint wildcard_excluded(const Identity *identity, STACK_OF_X509 *chain) noexcept nogil:
     """Whether a certificate above the client's, in its verified chain, excludes a name that one of its wildcards stands
     for. Without memory to look: yes."""
     cdef Cursor whole

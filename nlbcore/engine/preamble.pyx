@@ -44,7 +44,7 @@ cdef bint preamble_due(const Session *s) noexcept nogil:
         address = <const unsigned char *>&v4.sin_addr
     elif s.peer.ss_family == AF_INET6:
         family = 6
-        address = v6.sin6_addr.s6_addr
+        address = <const unsigned char *>&v6.sin6_addr
         if memcmp(address, MAPPED, 12) == 0:
             family = 4
             address += 12

@@ -53,12 +53,13 @@ cdef Alike *look_up(uint16_t row, int word, const unsigned char *sha256) noexcep
     """Where refusals like this are counted, in this second; the one silent for longest makes room for a new kind."""
     cdef uint64_t second = timers_now() // 1000
     cdef uint32_t start = (<uint32_t>row * 64 + <uint32_t>word) * 2654435761U
-    cdef uint32_t i
+    cdef uint32_t salt
+    cdef int i
     cdef Alike *a
     cdef Alike *oldest = NULL
     if sha256 != NULL:
-        memcpy(&i, sha256, sizeof(i))
-        start ^= i
+        memcpy(&salt, sha256, sizeof(salt))
+        start ^= salt
     for i in range(NEAR):
         a = &alike[(start + i) % KINDS]
         if (a.second and a.row == row and a.word == word and a.certificate == (sha256 != NULL)
@@ -109,7 +110,7 @@ cdef void refusals_sum(bint all_of_them) noexcept nogil:
     """Tell how many were not told in the seconds that are over; with `all_of_them`, up to now."""
     global some_untold
     cdef uint64_t second = timers_now() // 1000
-    cdef uint32_t i
+    cdef int i
     if not some_untold:
         return
     some_untold = False

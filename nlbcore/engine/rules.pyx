@@ -384,7 +384,7 @@ cdef void rules_look(
     memcpy(own, digest, 32)
     take(&look, CERTIFICATE, own, 32)
     if not names_parts(der, size, &parts):
-        for i in range(KINDS):
+        for i in range(<int>KINDS):
             take(&look, i, own, UNREADABLE)
     else:
         if look.wanted >> SERIAL & 1:
