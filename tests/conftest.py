@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,10 @@ TEST_TIMEOUT = 60
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Warnings are errors. Hypothesis judges no example by the clock: a busy machine would fail it."""
+    """Warnings are errors. Hypothesis judges no example by the clock: a busy machine would fail it. Ctrl-C reaches what tests
+    start, also where a shell has started us in the background and so without it.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("filterwarnings", "error")
     hypothesis.settings.register_profile("nlb", deadline=None)
     hypothesis.settings.load_profile("nlb")
