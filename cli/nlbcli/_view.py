@@ -217,14 +217,17 @@ def _attendant(one: dict[str, Any]) -> Row:
 
 
 def _connection(one: Mapping[str, Any]) -> dict[str, str]:
+    """One that `report` has let in holds the key to its certificate, which may be anybody's: the verdict stands beside it."""
     subject = one.get("client_cert_subject") or one.get("client_cert_sha256", "")
+    verdict = one.get("client_cert_verdict", "accepted")
+    doubt = "not proven" if not one.get("client_cert_proven", True) else "" if verdict == "accepted" else verdict
     return {
         "connection": str(one["connection"]),
         "state": one["state"],
         "listener": one.get("listener", ""),
         "client": _client(one),
         "server": f"{one.get('server_group', '')}/{one['server']}" if "server" in one else "",
-        "certificate": subject if one.get("client_cert_proven", True) else f"{subject} (not proven)",
+        "certificate": f"{subject} ({doubt})" if subject and doubt else subject,
         "tls": one.get("tls_protocol_version", ""),
         "received": _bytes(one["received_bytes"]),
         "sent": _bytes(one["sent_bytes"]),

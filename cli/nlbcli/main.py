@@ -45,6 +45,19 @@ class LazyGroup(click.RichGroup):
         command: click.Command = importlib.import_module(self.lazy[cmd_name]).command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; a misspelt one is told with the one that was meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from nlbcore.config.finding import did_you_mean
+
+            hint = did_you_mean(args[0], self.lazy)
+            error.message = f"{error.message.rstrip('.')} ({hint})." if hint else error.message
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an error of ours is a message and an exit code, never a traceback."""
         try:

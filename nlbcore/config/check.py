@@ -125,6 +125,12 @@ def _item(path: KeyPath, index: int, items: tuple[object, ...]) -> KeyPath:
 def _listeners(loaded: Loaded, config: Config) -> Iterator[Finding]:
     for name, listener in config.listeners.items():
         path = ("listeners", name)
+        peers = listener.accept_proxy_protocol_from
+        for index, peer in enumerate(peers):
+            if str(peer).endswith("/0"):
+                where = _item((*path, "accept_proxy_protocol_from"), index, peers)
+                text = f"{peer} is everybody: whoever connects can claim any address"
+                yield loaded.finding(where, "warning", text, "name the load balancers in front alone")
         if listener.protocol == "TCP":
             for key in _TLS_ONLY:
                 if key == "handshake_timeout" and listener.accept_proxy_protocol_from:

@@ -105,10 +105,10 @@ def load(path: Path, profile: str) -> Signable:
     try:
         request = x509.load_pem_x509_csr(data) if b"-----BEGIN" in data else x509.load_der_x509_csr(data)
         subject, extensions = request.subject, list(request.extensions)
-    except _DAMAGE as error:
+    except _DAMAGE:
         if b"CERTIFICATE-----" in data:
             raise PkiError(f"{path} is a certificate, no certificate signing request") from None
-        raise PkiError(f"{path} is no certificate signing request (PKCS#10), or a damaged one: {error}") from None
+        raise PkiError(f"{path} is no certificate signing request (PKCS#10), or a damaged one") from None
     public_key = _key(path, request)
     left_out: list[str] = []
     try:

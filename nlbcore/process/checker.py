@@ -266,6 +266,8 @@ def _become_checker(
 def _policies(loaded: Loaded, config: Config) -> Iterator[Finding]:
     """What is wrong with the operator's policies; what the OpenSSL in use lacks of a built-in one, which serves the rest."""
     for name, table in config.security_policies.items():
+        if not loaded.whole(("security_policies", name)):
+            continue  # what stands in for a broken value would be judged
         for where, severity, text, hint in custom_policy.remarks(name, table):
             several = len(getattr(table, str(where[0]))) > 1
             path: KeyPath = ("security_policies", name, *(where if several else where[:1]))

@@ -110,10 +110,10 @@ class Places:
         group, server, do = (str(arguments.get(key, "")) for key in ("server_group", "server", "do"))
         if group not in snapshot.config.server_groups:
             known = ", ".join(snapshot.config.server_groups) or "none"
-            raise NlbError(f'there is no server group "{group}"; there is {known}')
+            raise NlbError(f'there is no server group "{group}"; there are: {known}')
         if (group, server) not in snapshot.rows.servers:
             known = ", ".join(one.name for one in snapshot.config.server_groups[group].servers) or "none"
-            raise NlbError(f'there is no server "{server}" in {group}; there is {known}')
+            raise NlbError(f'there is no server "{server}" in {group}; there are: {known}')
         row = snapshot.rows.servers[group, server]
         order = self._segment.shared.orders[row]
         if do == "weight":
@@ -127,7 +127,7 @@ class Places:
             cuts = {READY: 0, DRAIN: _cut(snapshot.config.server_groups[group], now), MAINT: now}
             self._order(row, state, cuts[state])
         else:
-            raise NlbError(f'"{do}" is no order for a server; there is {", ".join(ORDERS)}, weight')
+            raise NlbError(f'"{do}" is no order for a server; there are: {", ".join(ORDERS)}, weight')
         blocks = (self._segment.block(slot) for slot in range(self._segment.used))
         return {
             "server_group": group,

@@ -62,7 +62,7 @@ def verbs(supervisor: Supervisor) -> dict[str, Callable[[dict[str, Any]], dict[s
         was = supervisor.logs.events.level
         level = arguments.get("level", was)
         if level not in LEVELS:
-            raise NlbError(f'"{level}" is no level; there is {", ".join(LEVELS)}')
+            raise NlbError(f'"{level}" is no level; there are: {", ".join(LEVELS)}')
         if level != was:
             supervisor.logs.events.event("info", "log_level", level=level, was=was)
             supervisor.logs.events.set_level(level)

@@ -38,16 +38,20 @@ if TYPE_CHECKING:
 ACCEPTED = "accepted"
 
 STAGES = (
-    ("certificate", "can be read", ("bad_certificate",)),
-    ("chain", "leads to a CA of `ca`, within `depth`", ("unknown_ca", "chain_too_long")),
-    ("purpose", "is a client's, under CAs that may issue it", ("wrong_purpose",)),
-    ("strength", "keys and signatures are strong enough", ("weak_key",)),
-    ("signatures", "each is its issuer's", ("bad_signature",)),
-    ("dates", "all are in date", ("expired", "not_yet_valid")),
-    ("revocation", "it is not revoked, and the lists are current", ("revoked", "crl_overdue", "crl_missing")),
-    ("rules", "`deny` has no entry for it, and `allow` has one", ("denied", "not_allowed")),
+    ("certificate", "whether it can be read", ("bad_certificate",)),
+    ("chain", "whether it leads to a CA of `ca`, within `depth`", ("unknown_ca", "chain_too_long")),
+    ("purpose", "whether it is a client's, under CAs that may issue it", ("wrong_purpose",)),
+    ("strength", "whether keys and signatures are strong enough", ("weak_key",)),
+    ("signatures", "whether each is its issuer's", ("bad_signature",)),
+    ("dates", "whether all are in date", ("expired", "not_yet_valid")),
+    (
+        "revocation",
+        "whether no list revokes it, and none that is needed is missing or refused as overdue",
+        ("revoked", "crl_overdue", "crl_missing"),
+    ),
+    ("rules", "whether `deny` has no entry for it, and `allow` has one", ("denied", "not_allowed")),
 )
-"""What is looked at: name, what holds if it passes, and the words if it does not. OpenSSL tells the first that fails."""
+"""What is looked at: name, what is asked, and the words if it does not. OpenSSL tells the first that fails."""
 
 ADVICE = {
     "unknown_ca": "let the client send its intermediates, or add the CA that has issued it to `ca`",
@@ -64,6 +68,13 @@ ADVICE = {
     "not_allowed": "add an entry for it to `allow`",
     "denied": "take the entry out of `deny`, if its owner is welcome",
 }
+
+ADVICE_ABOUT_CHAINS = {
+    "revoked": "; if `nlb check` says that its CA is the one revoked, from another CA",
+    "crl_overdue": "; `nlb check` names it",
+    "crl_missing": "; so for each CA above it, `nlb check` names them",
+}
+"""What is added with ``crl_scope = "chain"``, where the word may be about a CA."""
 
 UNTESTED = (
     "whether the client holds the private key",
@@ -133,7 +144,7 @@ def explain(
         certificate=found.verify_depth,
         stages=_stages(word, lists=material.revocations is not None, rules=rules is not None),
         chain=_chain(wanted.store, chain),
-        advice=ADVICE.get(word, ""),
+        advice=ADVICE.get(word, "") + (ADVICE_ABOUT_CHAINS.get(word, "") if auth.crl_scope == "chain" else ""),
         allowed=f"allow[{matching}] {(auth.allow or ())[matching]}" if matching is not None else "",
     )
 

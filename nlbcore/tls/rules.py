@@ -117,6 +117,9 @@ def parse(text: str) -> Rule:
 def _unknown(text: str, prefix: str) -> BadRule:
     hint = did_you_mean(prefix, _PARSERS) if prefix else ""
     if not prefix:
+        named, equals, value = (part.strip() for part in text.partition("="))
+        if equals and value and named.lower() in _PARSERS:
+            return BadRule(f'"{text}" does not say what it is about', f'did you mean "{named.lower()}:{value}"?')
         kind = "email" if "@" in text else "dns" if "." in text else "cn"
         return BadRule(f'"{text}" does not say what it is about', f'did you mean "{kind}:{text.strip()}"?')
     known = ", ".join(_PARSERS)

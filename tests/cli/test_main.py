@@ -45,6 +45,17 @@ def test_wrong_usage_is_2(arguments: list[str]) -> None:
     assert "nonsense" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "hint"), [(["chek"], '(did you mean "check"?)'), (["cert", "isue"], '"issue"?'), (["xyzzy"], "")]
+)
+def test_a_misspelt_command(arguments: list[str], hint: str) -> None:
+    done = nlb(*arguments)
+    assert done.returncode == 2
+    assert f"No such command '{arguments[-1]}'" in done.stderr
+    assert hint in done.stderr
+    assert ("did you mean" in done.stderr) == bool(hint)
+
+
 @pytest.mark.parametrize("command", [["run"], ["check"], ["config", "show"]])
 def test_no_configuration(tmp_path: Path, command: list[str]) -> None:
     if Path("/etc/nlb/nlb.toml").exists():

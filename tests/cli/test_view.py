@@ -282,6 +282,19 @@ def test_connections(many: bool) -> None:
     assert len(out.getvalue().splitlines()) == count + (1 if many else 3)
 
 
+@pytest.mark.parametrize(
+    ("keys", "certificate"),
+    [
+        ({"client_cert_verdict": "accepted"}, "CN=abcd"),
+        ({"client_cert_verdict": "unknown_ca"}, "CN=abcd (unknown_ca)"),
+        ({"client_cert_proven": False}, "CN=abcd (not proven)"),
+        ({"client_cert_subject": "", "client_cert_verdict": "no_certificate"}, ""),
+    ],
+)
+def test_a_name_that_nobody_vouches_for_is_not_shown_bare(keys: dict[str, Any], certificate: str) -> None:
+    assert view._connection({**LIVE, "client_cert_subject": "CN=abcd", **keys})["certificate"] == certificate
+
+
 def test_wide_letters_are_aligned() -> None:
     """A name of two-cell letters takes two cells each."""
     worker = {**WORKER, "state": "実行"}

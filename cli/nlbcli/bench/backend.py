@@ -6,7 +6,7 @@ import rich_click as click
 
 
 @click.command("backend")
-@click.argument("kind", type=click.Choice(["echo", "source", "sink", "slow"]))
+@click.argument("kind", metavar="KIND", type=click.Choice(["echo", "source", "sink", "slow"]))
 @click.option(
     "--listen",
     metavar="ADDRESS",
@@ -24,7 +24,7 @@ import rich_click as click
 def command(*, kind: str, listen: str, processes: int, delay: float, chunk: int) -> None:
     """Run a server for a load test, behind the listener that is loaded.
 
-    echo sends back what it gets, for most scenarios of `nlb bench load`; source and sink are for `download` and `upload`;
+    KIND is echo, source, sink or slow. echo sends back what it gets, for most scenarios of `nlb bench load`; source and sink are for `download` and `upload`;
     slow is an echo that takes its time. Prints the address and serves until Ctrl-C.
     """
     import signal

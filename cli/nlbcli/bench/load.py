@@ -25,6 +25,9 @@ def _marks(_ctx: click.Context, _parameter: click.Parameter, values: tuple[str, 
         seconds, _, text = value.partition(":")
         try:
             at = float(seconds)
+        except ValueError:
+            at = -1.0
+        try:
             words = shlex.split(text)
         except ValueError as error:
             raise click.BadParameter(f"{value!r}: {error}") from None
@@ -42,7 +45,8 @@ def _marks(_ctx: click.Context, _parameter: click.Parameter, values: tuple[str, 
     type=click.Choice(["handshakes", "resumed", "churn", "echo", "download", "upload", "both", "storm", "idle"]),
     default="handshakes",
     show_default=True,
-    help="What to do; see below.",
+    metavar="NAME",
+    help="What to do; see above.",
 )
 @click.option("-n", "--connections", type=click.IntRange(1), metavar="N", help="How many at a time.")
 @click.option(

@@ -121,6 +121,7 @@ def test_a_command_in_the_middle(echo: Server, tmp_path: Path) -> None:
 def test_a_command_without_its_time(value: str) -> None:
     done = nlb("bench", "load", "127.0.0.1:1", "--at", value)
     assert done.returncode == 2
+    assert "could not convert" not in done.stderr
 
 
 def test_failures_are_shown_and_make_the_exit_code(tmp_path: Path) -> None:

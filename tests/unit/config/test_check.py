@@ -179,6 +179,15 @@ PROXY_PROTOCOL = [
         LISTENER.replace(PAIR, 'protocol = "TCP"\nhandshake_timeout = 5\naccept_proxy_protocol_from = "unix"') + GROUP,
         [],
     ),
+    (
+        LISTENER.replace(PAIR, 'protocol = "TCP"\naccept_proxy_protocol_from = ["10.0.0.0/8", "::/0"]') + GROUP,
+        [
+            (
+                "5:45: warning: listeners.web.accept_proxy_protocol_from[1]: ::/0 is everybody: whoever connects can claim "
+                "any address (name the load balancers in front alone)"
+            )
+        ],
+    ),
 ]
 
 

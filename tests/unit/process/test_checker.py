@@ -65,6 +65,12 @@ def test_findings_of_every_part_stand_in_the_order_of_the_file(tmp_path: Path, p
     assert "no listener uses this server group" in lines[4]
 
 
+def test_a_broken_policy_is_not_judged_by_what_stands_in_for_the_broken_value(tmp_path: Path, pki: Pki) -> None:
+    policy = '[security_policies.own]\ntls_versions = ["1.2"]\nciphers = ["ECDHE-ECDSA-AES128-GCM-SHA256"]\n'
+    lines = found(write(tmp_path, pki, 'security_policy = "own"', policy))
+    assert [line.split(": ")[2] for line in lines] == ["security_policies.own.tls_versions[0]"]
+
+
 def test_an_error_anywhere_means_no_material(tmp_path: Path, pki: Pki) -> None:
     rehearsal = rehearse(write(tmp_path, pki, "cps = -1"))
     assert not rehearsal.ok

@@ -271,14 +271,14 @@ def test_draining_without_an_end(segment: Segment) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"server_group": "no", "server": "a"}, 'there is no server group "no"; there is app, empty'),
-        ({}, 'there is no server group ""; there is app, empty'),
-        ({"server_group": "app", "server": "c"}, 'there is no server "c" in app; there is a, b'),
-        ({"server_group": "app"}, 'there is no server "" in app; there is a, b'),
-        ({"server_group": "empty", "server": "a"}, 'there is no server "a" in empty; there is none'),
+        ({"server_group": "no", "server": "a"}, 'there is no server group "no"; there are: app, empty'),
+        ({}, 'there is no server group ""; there are: app, empty'),
+        ({"server_group": "app", "server": "c"}, 'there is no server "c" in app; there are: a, b'),
+        ({"server_group": "app"}, 'there is no server "" in app; there are: a, b'),
+        ({"server_group": "empty", "server": "a"}, 'there is no server "a" in empty; there are: none'),
         ({"server_group": ["app"], "server": "a"}, "there is no server group"),
         ({"server_group": "app", "server": ["a"]}, "there is no server"),
-        ({"server_group": "app", "server": "a"}, '"" is no order for a server; there is ready, drain, maint, weight'),
+        ({"server_group": "app", "server": "a"}, '"" is no order for a server; there are: ready, drain, maint, weight'),
         ({"server_group": "app", "server": "a", "do": "stop"}, '"stop" is no order'),
         ({"server_group": "app", "server": "a", "do": ["ready"]}, "is no order"),
         *(

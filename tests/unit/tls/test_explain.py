@@ -1,16 +1,18 @@
-"""What is made of the listener's word: stages, advice, the chain. That the word is the listener's: tests/wire/test_explain.py."""
+"""What is made of the listener's word: stages, advice, the chain. That the word is the listener's: tests/wire/test_certificate_table.py."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nlbcore.config.model import Config
 from nlbcore.termination import WORDS
-from nlbcore.tls.explain import ACCEPTED, ADVICE, STAGES, explain
+from nlbcore.tls.explain import ACCEPTED, ADVICE, ADVICE_ABOUT_CHAINS, STAGES, explain
 from nlbcore.tls.material import load_material
 from tests.support.certs import Issued, Pki
+from tests.support.lists import revocation_list, write_lists
 
 
 @pytest.fixture
@@ -61,6 +63,13 @@ def test_refused(ask: Any) -> None:
         *("not configured", "not reached"),
     ]
     assert found.chain == ("CN=x",)
+
+
+@pytest.mark.parametrize(("scope", "more"), [("leaf", ""), ("chain", ADVICE_ABOUT_CHAINS["revoked"])])
+def test_the_advice_where_a_ca_may_be_the_one_that_is_revoked(ask: Any, tmp_path: Path, scope: str, more: str) -> None:
+    lists = write_lists(tmp_path, revocation_list(ask.pki.root, ask.pki.client))
+    found = ask(crl=str(lists), crl_scope=scope)
+    assert (found.word, found.advice) == ("revoked", ADVICE["revoked"] + more)
 
 
 def test_reported_and_off(ask: Any) -> None:

@@ -13,6 +13,8 @@ SHA = "ab" * 32
     ("text", "message", "hint"),
     [
         ("client-1", '"client-1" does not say what it is about', 'did you mean "cn:client-1"?'),
+        ("CN = client-1", "does not say", 'did you mean "cn:client-1"?'),
+        ("x=y", "does not say", 'did you mean "cn:x=y"?'),
         ("a.example", "does not say", 'did you mean "dns:a.example"?'),
         ("a@b.example", "does not say", 'did you mean "email:a@b.example"?'),
         ("emial:a@b", 'there are no rules about "emial"', 'did you mean "email"?'),
