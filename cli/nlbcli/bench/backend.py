@@ -24,8 +24,8 @@ import rich_click as click
 def command(*, kind: str, listen: str, processes: int, delay: float, chunk: int) -> None:
     """Run a server for a load test, behind the listener that is loaded.
 
-    KIND is echo, source, sink or slow. echo sends back what it gets, for most scenarios of `nlb bench load`; source and sink are for `download` and `upload`;
-    slow is an echo that takes its time. Prints the address and serves until Ctrl-C.
+    KIND is echo, source, sink or slow. echo sends back what it gets, for most scenarios of `nlb bench load`; source and sink
+    are for `download` and `upload`; slow is an echo that takes its time. Prints the address and serves until Ctrl-C.
     """
     import signal
 
