@@ -55,8 +55,9 @@ class LazyGroup(click.RichGroup):
             from nlbcore.config.finding import did_you_mean
 
             hint = did_you_mean(args[0], self.lazy)
-            error.message = f"{error.message.rstrip('.')} ({hint})." if hint else error.message
-            raise
+            if not hint:
+                raise
+            raise click.UsageError(f"{error.message.rstrip('.')} ({hint}).", ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an error of ours is a message and an exit code, never a traceback."""

@@ -438,12 +438,14 @@ class Authority:
         with index.opened(self.folder / store.INDEX, change=False) as journal:
             pass
         now = index.now()
+        own = journal.entries.get(self.intermediate.serial_number)
         leaves = [entry.status(now) for entry in journal.entries.values() if entry.profile != AUTHORITY]
         crl = self.folder / store.CRL
         return {
             "folder": str(self.folder),
             "name": self.settings.name,
-            **{which: self._described(which) for which in (ROOT, INTERMEDIATE)},
+            ROOT: self._described(ROOT),
+            INTERMEDIATE: {**self._described(INTERMEDIATE), "status": own.status(now) if own else "not in the index"},
             "certificates": {status: leaves.count(status) for status in ("valid", "expired", "revoked")},
             "crl": {
                 "file": str(crl) if crl.exists() else None,

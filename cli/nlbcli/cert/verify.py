@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     multiple=True,
     required=True,
     type=click.Path(path_type=Path),
-    help="Who is trusted, as a listener's `ca` names it. Repeatable.",
+    help="Who is trusted: a file as a listener's `ca` names it, no folder. Repeatable.",
 )
 @click.option(
     "--crl",
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     metavar="F",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Revocation lists. Repeatable.",
+    help="Revocation lists; no folder. Repeatable.",
 )
 @click.option("--purpose", metavar="client|server", type=click.Choice(PROFILES), help="What it has to be good for.")
 @click.option("--name", metavar="N", help="A host name, address, URI or mailbox that it has to be valid for.")

@@ -178,6 +178,12 @@ def test_describe(tmp_path: Path, authority: Authority) -> None:
     assert json.dumps(shown)
 
 
+def test_describe_tells_that_the_intermediate_is_revoked(authority: Authority) -> None:
+    assert authority.describe()["intermediate"]["status"] == "valid"
+    authority.revoke(str(authority.folder / "intermediate.crt"))
+    assert authority.describe()["intermediate"]["status"] == "revoked"
+
+
 # -- issue ------------------------------------------------------------------------------------------------------------
 
 
