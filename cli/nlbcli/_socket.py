@@ -18,7 +18,7 @@ def socket_options(function: Any) -> Any:
             "--socket",
             "socket",
             metavar="PATH",
-            type=click.Path(path_type=Path),
+            type=click.Path(path_type=Path, readable=False),
             help="Control socket of the balancer.",
         ),
         click.option(
@@ -26,7 +26,7 @@ def socket_options(function: Any) -> Any:
             "--config",
             "path",
             metavar="FILE",
-            type=click.Path(path_type=Path),
+            type=click.Path(path_type=Path, readable=False),
             help="Configuration file that names the socket. [default: ./nlb.toml, then /etc/nlb/nlb.toml]",
         ),
     ):

@@ -12,7 +12,7 @@ import rich_click as click
     "--dir",
     "folder",
     metavar="D",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path, readable=False, file_okay=False),
     help="Folder for all files, kept afterwards. [default: a new one, removed at the end]",
 )
 @click.option(

@@ -22,7 +22,7 @@ _COLOURS = {} if os.environ.get("NO_COLOR") else {"passed": "green", "failed": "
 
 
 @click.command("explain")
-@click.argument("file", metavar="CERT", type=click.Path(path_type=Path))
+@click.argument("file", metavar="CERT", type=click.Path(path_type=Path, readable=False))
 @config_option
 @click.option("--listener", "name", metavar="L", help="The listener to ask. [default: the only one with TLS]")
 @click.option(
@@ -30,7 +30,7 @@ _COLOURS = {} if os.environ.get("NO_COLOR") else {"passed": "green", "failed": "
     "chain_files",
     metavar="FILE",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     help="Intermediates that the client sends, beside those that stand behind its certificate in CERT. Repeatable.",
 )
 @password_file_option("CERT, if that is PKCS#12,")

@@ -110,7 +110,7 @@ def config_option(function: Any) -> Any:
         "--config",
         "path",
         metavar="FILE",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),
         callback=_default_file,
         help="Configuration file. [default: ./nlb.toml, then /etc/nlb/nlb.toml]",
     )(function)

@@ -8,10 +8,16 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import click
 import pytest
 
+from nlbcli.main import nlb as main_group
 from tests.support.balancer import NLB, nlb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def test_help_names_the_commands_and_the_exit_codes() -> None:
@@ -101,3 +107,25 @@ def test_a_command_is_imported_when_used() -> None:
     code = "import sys, nlbcli.main; print(*sorted(name for name in sys.modules if 'OpenSSL' in name or name.startswith('nlb')))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert re.findall(r"\S+", result.stdout) == ["nlbcli", "nlbcli.main", "nlbcore", "nlbcore.errors"]
+
+
+def _commands(group: click.Group) -> Iterator[click.Command]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield command
+        if isinstance(command, click.Group):
+            yield from _commands(command)
+
+
+def test_a_file_that_may_not_be_read_is_no_wrong_usage() -> None:
+    """What reads it says so, with 77 or the command's own code: click would say 2 before."""
+    paths = [
+        (command.name, parameter.name, parameter.type.readable)
+        for command in _commands(main_group)
+        for parameter in command.params
+        if isinstance(parameter.type, click.Path)
+    ]
+    assert len(paths) > 20
+    assert [path for path in paths if path[2]] == []

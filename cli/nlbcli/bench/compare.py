@@ -56,7 +56,7 @@ MOST_WORKERS = 64
 @click.option(
     "--certificates",
     metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path, readable=False, file_okay=False),
     help="root, server and client (.crt and .key); made there if it is empty. [default: made and thrown away]",
 )
 @click.option("--reference", metavar="NAME", help="Whom ratios are to. [default: haproxy, else the first]")
@@ -71,7 +71,7 @@ MOST_WORKERS = 64
 @click.option(
     "--out",
     metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path, readable=False, file_okay=False),
     help="Folder for report.json, report.html and report.png.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, and no table.")

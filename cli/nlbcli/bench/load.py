@@ -15,7 +15,7 @@ import rich_click as click
 if TYPE_CHECKING:
     from nlbbench.spec import Load, Outcome, Target
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
+_FILE = click.Path(path_type=Path, readable=False, dir_okay=False)
 
 
 def _marks(_ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> list[tuple[float, str]]:

@@ -9,11 +9,11 @@ import rich_click as click
 
 
 @click.command("report")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
+@click.argument("file", type=click.Path(path_type=Path, readable=False, dir_okay=False), required=False)
 @click.option(
     "--out",
     metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path, readable=False, file_okay=False),
     help="Folder for report.html and report.png.",
 )
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of a report, and nothing else.")

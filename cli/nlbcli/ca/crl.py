@@ -12,7 +12,7 @@ from nlbcore.pki.words import CRL_DAYS
 
 
 @click.command("crl")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, readable=False))
 @click.option("--days", metavar="N", type=int, help=f"Until the next list is due. [default: {CRL_DAYS} (ca.toml)]")
 @click.option(
     "--if-older",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command("init")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, readable=False))
 @click.option(
     "--name", metavar="CN", default=DEFAULT_NAME, show_default=True, help="Common name of the root certificate."
 )

@@ -67,7 +67,7 @@ def passphrase_option(function: Any) -> Any:
     return click.option(
         "--passphrase-file",
         metavar="FILE",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),
         help="The passphrase of the authority's keys is the first line of this file, instead of asking.",
     )(function)
 
@@ -125,7 +125,7 @@ def authority_option(function: Any) -> Any:
         "--ca",
         "folder",
         metavar="DIR",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),
         required=True,
         help="Folder of the authority, made by `nlb ca init`.",
     )(function)

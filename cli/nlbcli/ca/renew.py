@@ -12,7 +12,7 @@ from nlbcore.pki.words import AUTHORITIES, INTERMEDIATE_DAYS, ROOT_DAYS
 
 
 @click.command("renew")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, readable=False))
 @click.argument("which", metavar="[WHICH]", type=click.Choice((*AUTHORITIES, "both")), default="intermediate")
 @click.option("--days", metavar="N", type=int, help=f"How long the new root is valid. [default: {ROOT_DAYS}]")
 @click.option(

@@ -9,7 +9,7 @@ import rich_click as click
 
 
 @click.command("show")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, readable=False))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(folder: Path, *, as_json: bool) -> None:
     """Show the authority in DIR: its certificates and keys, how many it has issued and revoked, when its list is due."""

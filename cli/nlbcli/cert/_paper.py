@@ -60,16 +60,16 @@ def unknown_on_failure() -> Iterator[None]:
 
 def files_argument(function: Any) -> Any:
     """`FILE...`; `-` is the standard input."""
-    return click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))(
-        function
-    )
+    return click.argument(
+        "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False)
+    )(function)
 
 
 def password_file_option(of: str) -> Callable[[Any], Any]:
     return click.option(
         "--password-file",
         metavar="FILE",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),
         help=f"The password of {of} is the first line of this file, instead of asking.",
     )
 

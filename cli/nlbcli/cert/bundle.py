@@ -24,11 +24,13 @@ from nlbcore.pki.words import BUNDLE_FORMS
     help="fullchain (leaf, then intermediates), chain (intermediates only), leaf, or haproxy (leaf, intermediates and "
     "private key in one file).",
 )
-@click.option("--out", metavar="FILE", type=click.Path(path_type=Path), required=True, help="The new file.")
+@click.option(
+    "--out", metavar="FILE", type=click.Path(path_type=Path, readable=False), required=True, help="The new file."
+)
 @click.option(
     "--key-password-file",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     help="The passphrase of the key, or the password of a PKCS#12 file, is the first line of this file.",
 )
 @click.option("-f", "--force", is_flag=True, help="Overwrite the file if it is there; it may be one of those read.")

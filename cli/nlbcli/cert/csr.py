@@ -21,7 +21,7 @@ from nlbcore.pki.words import DEFAULT_KEY_TYPE
     "--key",
     "key_file",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     help="Ask for a certificate for this key, instead of making one.",
 )
 @subject_options

@@ -44,7 +44,7 @@ from nlbcore.pki.words import P12_TARGETS
 @click.option(
     "--password-file",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     help="The password of NAME.p12 is the first line of this file, instead of asking.",
 )
 @p12_target_option("NAME.p12")

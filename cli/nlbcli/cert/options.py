@@ -57,7 +57,7 @@ def out_option(function: Any) -> Any:
     return click.option(
         "--out",
         metavar="DIR2",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),
         default=Path(),
         help="Folder for the files, made if it is not there. [default: this one]",
     )(function)

@@ -20,7 +20,7 @@ from nlbcli.cert.options import p12_target_option
 @click.option(
     "--key-password-file",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     help="The same for what is read: the passphrase of the key, or the password of a PKCS#12 file.",
 )
 @click.option(
@@ -29,7 +29,7 @@ from nlbcli.cert.options import p12_target_option
 @click.option(
     "--out",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     help="The new file. [default: the certificate file's name with .p12]",
 )
 @click.option("-f", "--force", is_flag=True, help="Overwrite it if it is there.")

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     metavar="DIR2",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     help="Folder for the new files. [default: they replace the old ones]",
 )
 @passphrase_option

@@ -12,7 +12,7 @@ from nlbcli.cert.told import tell
 
 
 @click.command("sign")
-@click.argument("csr", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("csr", metavar="FILE", type=click.Path(path_type=Path, readable=False))
 @authority_option
 @profile_option(required=True)
 @click.option(

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 @click.command("verify", cls=PluginCommand)
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, readable=False))
 @click.option(
     "--ca-file",
     "ca_files",
     metavar="F",
     multiple=True,
     required=True,
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     help="Who is trusted: a file as a listener's `ca` names it, no folder. Repeatable.",
 )
 @click.option(
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     "crl_files",
     metavar="F",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     help="Revocation lists; no folder. Repeatable.",
 )
 @click.option("--purpose", metavar="client|server", type=click.Choice(PROFILES), help="What it has to be good for.")
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     "chain_files",
     metavar="F",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     help="Intermediates, beside those that stand behind the certificate in FILE. Repeatable.",
 )
 @click.option(

@@ -10,7 +10,7 @@ from nlbcore.errors import NlbError
 
 
 @click.command("init")
-@click.argument("path", metavar="[FILE]", type=click.Path(path_type=Path), default=Path("nlb.toml"))
+@click.argument("path", metavar="[FILE]", type=click.Path(path_type=Path, readable=False), default=Path("nlb.toml"))
 @click.option("-f", "--force", is_flag=True, help="Overwrite the file if it is there.")
 def command(path: Path, *, force: bool) -> None:
     """Write a sample configuration with every option and its default, explained.
