@@ -209,7 +209,7 @@ class ClientAuth(Table):
     max_connections_per_certificate: int = option(
         0,
         "Connections at the same time with one client certificate, over all workers; more are closed after their handshake "
-        "(`connection_limit`). 0: unlimited.",
+        "(`connection_limit`), in mode report too. 0: unlimited.",
         unit="connections",
         low=0,
         high=100_000_000,
