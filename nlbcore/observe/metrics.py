@@ -317,7 +317,7 @@ def _listener(samples: _Samples, listener: dict[str, Any], row: ListenerCounters
     if listener["client_auth"] != "off":
         for days, count in zip(EXPIRING_DAYS, row.expiring, strict=True):
             samples.add("nlb_client_certificate_expiring", (name, f"{days}d"), count)
-    if listener["client_auth"] == "report":
+    if listener["client_auth"] != "off":  # also after `report`, and before: a rate needs its zero
         for verdict, number in VERDICTS.items():
             samples.add("nlb_client_certificate_verdicts_total", (name, verdict), row.verdicts[number])
 

@@ -41,6 +41,7 @@ class Haproxy:
         configuration.write_text(DEFAULTS + sections)
         self._path = folder / "output"
         self._ready = 0
+        self._looks: set[str] = set()  # where ours came from, when we looked whether it answers
         self._output = self._path.open("wb")
         self._process = subprocess.Popen(
             [program, "-db", "-f", str(configuration)],
@@ -57,8 +58,9 @@ class Haproxy:
         self._ready = len(self._path.read_text())
 
     def output(self) -> str:
-        """What it has printed since it was ready, its log included."""
-        return self._path.read_text()[self._ready :]
+        """What it has printed since it was ready, its log included; nothing of our own looks, which it may log later."""
+        lines = self._path.read_text()[self._ready :].splitlines(keepends=True)
+        return "".join(line for line in lines if line.partition(" ")[0] not in self._looks)
 
     def close(self) -> None:
         """Stop it, by its own process."""
@@ -73,7 +75,8 @@ class Haproxy:
     def _answers(self, port: int) -> bool:
         assert self._process.poll() is None, f"haproxy ended: {self.output()}"
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            with socket.create_connection(("127.0.0.1", port), timeout=1) as look:
+                self._looks.add("{}:{}".format(*look.getsockname()))
         except OSError:
             return False
         return True

@@ -13,4 +13,4 @@ def test_schema() -> None:
     schema = json.loads(result.stdout)
     assert schema["title"] == "nlb configuration"
     assert schema["additionalProperties"] is False
-    assert set(schema["properties"]) == {"node", "log", "listeners", "server_groups"}
+    assert set(schema["properties"]) == {"node", "log", "listeners", "server_groups", "security_policies"}

@@ -32,7 +32,7 @@ def test_show_fills_in_defaults_and_shows_no_key(tmp_path: Path, pki: Pki) -> No
     assert shown["listeners"]["web"]["certificates"][0]["private_key"] == str(tmp_path / "certs/server.key")
     assert "PRIVATE KEY" not in result.stdout
     again = nlb("config", "show", "--json", cwd=tmp_path)
-    assert json.loads(again.stdout) == shown
+    assert json.loads(again.stdout) == {**shown, "security_policies": {}}  # TOML has no empty tables to show
 
 
 def test_show_of_a_bad_file(tmp_path: Path) -> None:

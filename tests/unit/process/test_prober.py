@@ -329,7 +329,7 @@ def test_it_ends_with_a_killed_supervisor(tmp_path: Path, server: Switched) -> N
     segment, log, checks = Segment.create(1), os.open(os.devnull, os.O_WRONLY), checks_memfd([check(0, server.address)])
     fds = (segment.fd, log, checks)
     with subprocess.Popen(
-        [sys.executable, "-c", script, *map(str, fds)], pass_fds=fds, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-P", "-c", script, *map(str, fds)], pass_fds=fds, stdout=subprocess.PIPE, text=True
     ) as supervisor:
         assert supervisor.stdout is not None
         prober = psutil.Process(int(supervisor.stdout.readline()))
