@@ -44,9 +44,14 @@ def command(target: str, *, folder: Path, reason: str, passphrase_file: Path | N
 
 def tell(revoked: Revoked, *, as_json: bool) -> None:
     """Which certificates have been revoked or given back, and the list that says so."""
-    from nlbcore.pki.index import now
+    from nlbcore.pki.index import AUTHORITY, now
 
     tell_warning(revoked.crl)
+    if any(entry.profile == AUTHORITY and entry.revoked_at for entry in revoked.entries):
+        below = (
+            "everything that the revoked intermediate has issued is refused too, by whoever looks at the whole chain"
+        )
+        click.echo(f"nlb: warning: {below}", err=True)
     if as_json:
         entries = [entry.as_dict(now()) for entry in revoked.entries]
         key = "revoked" if any(entry.revoked_at for entry in revoked.entries) else "unrevoked"

@@ -58,6 +58,15 @@ def test_without_the_root_key(folder: Path) -> None:
     )
 
 
+def test_the_intermediate(folder: Path) -> None:
+    """What that means for all below it is said."""
+    result = nlb("cert", "revoke", "intermediate", "--ca", "ca", "--reason", "certificateHold", cwd=folder)
+    assert result.returncode == 0
+    assert result.stderr.startswith("nlb: warning: everything that the revoked intermediate has issued is refused too")
+    back = nlb("cert", "unrevoke", "intermediate", "--ca", "ca", cwd=folder)
+    assert (back.returncode, back.stderr) == (0, "")
+
+
 def test_refused(folder: Path) -> None:
     Authority.open(folder / "ca").issue(Request("alice", "client"), out=folder)
     result = nlb("cert", "revoke", "alise", "--ca", "ca", cwd=folder)
