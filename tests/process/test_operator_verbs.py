@@ -16,7 +16,7 @@ import pytest
 from tests.support.backends import Backend, greet
 from tests.support.balancer import Balancer, nlb, plain_listener, server_group, tls_listener
 from tests.support.waiting import stays, wait_until
-from tests.support.workers import PlainClient, Talkers, by_slot, end, spread, tls_client
+from tests.support.workers import Greeted, Talkers, by_slot, end, spread, tls_client
 
 if TYPE_CHECKING:
     import ssl
@@ -24,14 +24,6 @@ if TYPE_CHECKING:
 
     from tests.support.certs import Pki
     from tests.support.reloading import Tables
-
-
-class Greeted(PlainClient):
-    """A client that knows which server it has."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__(port)
-        self.server = self.sock.recv(1).decode()
 
 
 @pytest.fixture(scope="module")

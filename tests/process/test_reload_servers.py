@@ -12,7 +12,7 @@ import pytest
 from tests.support.backends import Backend, greet
 from tests.support.balancer import Balancer, plain_listener, server_group
 from tests.support.waiting import stays
-from tests.support.workers import PlainClient, spread
+from tests.support.workers import Greeted, spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,14 +41,6 @@ def tables_with(servers: dict[str, Backend]) -> Callable[..., Tables]:
 @pytest.fixture(scope="module")
 def balancer(balancer_for: Callable[..., Balancer], tables_with: Callable[..., Tables]) -> Balancer:
     return balancer_for(tables_with("ab"))
-
-
-class Greeted(PlainClient):
-    """A client that knows which server it has."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__(port)
-        self.server = self.sock.recv(1).decode()
 
 
 def one_of_each(stack: ExitStack, balancer: Balancer) -> dict[str, Greeted]:

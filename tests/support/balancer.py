@@ -18,6 +18,7 @@ import psutil
 
 from nlbcore.control.client import call
 from tests.support.ports import free_port
+from tests.support.tls_client import Connected, tcp_peer_port
 from tests.support.toml import to_toml
 from tests.support.waiting import wait_until
 
@@ -36,13 +37,6 @@ class Served(Protocol):
     """A certificate with its key, wherever they are."""
 
     def entry(self) -> dict[str, str]: ...
-
-
-class Connected(Protocol):
-    """A client."""
-
-    port: int
-    sock: socket.socket
 
 
 def nlb(*arguments: str | Path, cwd: Path | None = None, timeout: float = 20.0) -> subprocess.CompletedProcess[str]:
@@ -313,13 +307,18 @@ class Balancer:
         return int((bind if isinstance(bind, str) else bind[0]).rpartition(":")[2])
 
     def line(self, client: Connected | socket.socket, timeout: float = 5.0) -> Line:
-        """The access log's line of a client's connection, known by the ports of both ends (the kernel gives a client's port
-        again, to one of another listener at once); call it before a plain socket is closed.
+        """The access log's line of a client's connection, known by the ports of both ends and by its time (the kernel gives
+        a client's port again, to one of another listener at once); call it before a plain socket is closed.
         """
-        port = client.getsockname()[1] if isinstance(client, socket.socket) else client.port
-        names = self._listeners_at(_peer_port(client if isinstance(client, socket.socket) else client.sock))
+        if isinstance(client, socket.socket):
+            port, peer_port, since = client.getsockname()[1], tcp_peer_port(client), ""
+        else:
+            port, peer_port, since = client.port, client.peer_port, client.since
+        names = self._listeners_at(peer_port)
         return self.access.wait_for(
-            lambda line: not names or line["listener"] in names, timeout=timeout, client_port=port
+            lambda line: (not names or line["listener"] in names) and line["time"] >= since,
+            timeout=timeout,
+            client_port=port,
         )
 
     def _listeners_at(self, port: int) -> set[str]:
@@ -477,12 +476,3 @@ def open_descriptors(pid: int) -> list[str]:
 
 def _several(value: object) -> list[object]:
     return value if isinstance(value, list) else [value]
-
-
-def _peer_port(sock: socket.socket) -> int:
-    """Where a socket is connected to; 0 when that is no TCP port, or it is connected no more."""
-    try:
-        peer = sock.getpeername()
-    except OSError:
-        return 0
-    return int(peer[1]) if isinstance(peer, tuple) else 0

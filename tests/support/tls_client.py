@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from nlbcore.observe.log import timestamp
 from tests.support.backends import reset
 
 if TYPE_CHECKING:
@@ -112,7 +113,34 @@ def connect(address: int | tuple[str, int] | Path, *, timeout: float = TIMEOUT) 
     return sock
 
 
-class TlsClient:
+def tcp_peer_port(sock: socket.socket) -> int:
+    """Where a socket is connected to; 0 when that is no TCP port, or it is connected no more."""
+    try:
+        peer = sock.getpeername()
+    except OSError:
+        return 0
+    return int(peer[1]) if isinstance(peer, tuple) else 0
+
+
+class Connected:
+    """A connected socket, and what names its line in the access log after it is closed.
+
+    Attributes:
+        sock: blocking, with a timeout.
+        port, peer_port: the TCP ports of both ends, 0 for UNIX sockets.
+        since: a `timestamp` of shortly before it connected (the balancer's clock is read once a round; the kernel gives a
+            port again after a second at the earliest).
+    """
+
+    def __init__(self, address: int | tuple[str, int] | Path) -> None:
+        self.since = timestamp(time.time() - 0.2)
+        self.sock = connect(address)
+        name = self.sock.getsockname()
+        self.port = name[1] if isinstance(name, tuple) else 0
+        self.peer_port = tcp_peer_port(self.sock)
+
+
+class TlsClient(Connected):
     """One TLS connection.
 
     Args:
@@ -134,10 +162,8 @@ class TlsClient:
         chop: int = 0,
         split_records: bool = False,
     ) -> None:
-        self.sock = connect(address)
+        super().__init__(address)
         self.sock.setblocking(False)
-        name = self.sock.getsockname()
-        self.port = name[1] if isinstance(name, tuple) else 0
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self._in, self._out, server_hostname=server_name, session=session)
         self._chop = chop

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from tests.support.balancer import alive, title
-from tests.support.tls_client import EOF, RESET, TIMEOUT, TlsClient, connect
+from tests.support.tls_client import EOF, RESET, TIMEOUT, Connected, TlsClient
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -36,13 +36,8 @@ class Client(Protocol):
     def close(self) -> None: ...
 
 
-class PlainClient:
+class PlainClient(Connected):
     """A TCP client of a plain listener with an echo server behind it."""
-
-    def __init__(self, address: int | Path) -> None:
-        self.sock = connect(address)
-        name = self.sock.getsockname()
-        self.port = name[1] if isinstance(name, tuple) else 0
 
     def ping(self, data: bytes = b"ping", timeout: float = TIMEOUT) -> float:
         """Send and wait for the echo; seconds it took."""
@@ -68,6 +63,14 @@ class PlainClient:
 
     def close(self) -> None:
         self.sock.close()
+
+
+class Greeted(PlainClient):
+    """A client that knows which server it has: one that greets with a letter."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(port)
+        self.server = self.sock.recv(1).decode()
 
 
 C = TypeVar("C", bound=Client)
