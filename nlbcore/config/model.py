@@ -209,7 +209,8 @@ class ClientAuth(Table):
     max_connections_per_certificate: int = option(
         0,
         "Connections at the same time with one client certificate, over all workers; more are closed after their handshake "
-        "(`connection_limit`), in mode report too. 0: unlimited.",
+        "(`connection_limit`), in mode report too. A certificate with another signature on the same contents is the same one; "
+        "a renewed certificate is another one. 0: unlimited.",
         unit="connections",
         low=0,
         high=100_000_000,
@@ -251,7 +252,8 @@ class ClientAuth(Table):
         "certificate. The forms are those of `allow`; before the at sign, case does not count here. A name that could be read "
         "in two ways is denied as soon as there is an entry of its kind. To shut out one certificate, a serial number or "
         "`spki-sha256:` is surer than a name, and a revocation list surer than both. `sha256:` is not: whoever has a "
-        "certificate that is signed with ECDSA can make another of the same contents and key, with another fingerprint.",
+        "certificate that is signed with ECDSA can make another of the same contents and key, with another fingerprint. All "
+        "other forms, and a revocation list, hold for both.",
         default_text="absent: nobody",
     )
     advertise_ca_names: bool = option(

@@ -13,7 +13,8 @@ from nlbcore.engine.callbacks cimport name_context, name_put
 from nlbcore.engine.common_name cimport COMMON_NAME, common_name
 from nlbcore.engine.counters cimport ListenerCounters, shared
 from nlbcore.engine.der cimport (
-    SEQUENCE, Cursor, Origin, der_has_alternative_name, der_is_authority, der_origin, der_same_name, element,
+    SEQUENCE, Cursor, Origin, der_has_alternative_name, der_is_authority, der_origin, der_same_name, der_signed,
+    element,
 )
 from nlbcore.engine.identities cimport identity_count, identity_drop, identity_take
 from nlbcore.engine.journal cimport journal_access, journal_event, journal_wake
@@ -53,6 +54,12 @@ def is_authority(bytes der):
 
 def has_alternative_name(bytes der):
     return der_has_alternative_name(<const unsigned char *>der, <uint32_t>len(der))
+
+
+def signed_part(bytes der):
+    cdef Cursor part
+    der_signed(<const unsigned char *>der, <uint32_t>len(der), &part)
+    return part.at[:part.end - part.at]
 
 
 def sha256(bytes data):

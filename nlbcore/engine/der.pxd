@@ -16,6 +16,7 @@ cdef struct Origin:
 
 cdef int element(Cursor *outer, Cursor *content) noexcept nogil
 cdef bint enter(const unsigned char *der, uint32_t size, Cursor *inside) noexcept nogil
+cdef void der_signed(const unsigned char *der, uint32_t size, Cursor *signed_part) noexcept nogil
 cdef bint same_bytes(const Cursor *a, const Cursor *b) noexcept nogil
 cdef bint der_is_authority(const unsigned char *der, uint32_t size) noexcept nogil
 cdef bint der_signs_certificates(const unsigned char *der, uint32_t size) noexcept nogil

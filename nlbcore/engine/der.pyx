@@ -66,6 +66,20 @@ cdef bint enter(const unsigned char *der, uint32_t size, Cursor *inside) noexcep
     return element(inside, inside) == SEQUENCE and element(inside, inside) == SEQUENCE
 
 
+cdef void der_signed(const unsigned char *der, uint32_t size, Cursor *signed_part) noexcept nogil:
+    """What a certificate's signature is over: its TBSCertificate, tag and length included; all of one that cannot be
+    read."""
+    cdef Cursor here, field
+    signed_part.at = here.at = der
+    signed_part.end = here.end = der + size
+    if element(&here, &here) != SEQUENCE:
+        return
+    field = here
+    if element(&field, &field) == SEQUENCE:
+        signed_part.at = here.at
+        signed_part.end = field.end
+
+
 cdef bint find(const unsigned char *der, uint32_t size, const unsigned char *oid, Cursor *extension) noexcept nogil:
     """Whether the certificate has an extension; what stands behind its OID is then in `extension`."""
     cdef Cursor here, field

@@ -4,9 +4,11 @@ Each worker keeps a table in its block of the segment (`counters.Holder`) and al
 lock. The supervisor empties it when the worker is gone, like the gauges. So a limit holds over all workers: who counts
 itself first and looks then never lets one too many in, though two at the same moment may both be refused.
 
-A certificate is known by 64 bits of its SHA-256, mixed with its listener's row, which stays the same over reloads. Two
-buckets of eight places are its own (the power of two choices: full together only when nearly all of the table is);
-where both are full it is not counted, and so not limited either. A place whose count is 0 may be anybody's next.
+A certificate is known by 64 bits of the SHA-256 of what is signed in it (TBSCertificate), mixed with its listener's
+row, which stays the same over reloads. Its fingerprint would not do: whoever has a certificate with an ECDSA signature
+can make a twin of it, with the other signature that is as valid, and would count as two. Two buckets of eight places
+are its own (the power of two choices: full together only when nearly all of the table is); where both are full it is
+not counted, and so not limited either. A place whose count is 0 may be anybody's next.
 
 Counted is whoever has proven to have the key of a certificate that is good, also where nothing is limited: it costs a
 look into memory, and a limit that a reload brings knows at once who is there.
@@ -15,7 +17,9 @@ look into memory, and a limit that a reload brings knows at once who is there.
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from nlbcore.engine.counters cimport HOLDERS, Block, Holder, block, block_of, blocks_used, fence
+from nlbcore.engine.der cimport Cursor, der_signed
 from nlbcore.engine.openssl cimport X509_V_OK
+from nlbcore.engine.sha256 cimport sha256_of
 from nlbcore.engine.slab cimport Identity, Session
 
 cdef extern from *:
@@ -33,11 +37,20 @@ cdef enum:
     BUCKETS = HOLDERS // PLACES
 
 
-cdef uint64_t key_of(uint16_t row, const Identity *identity) noexcept nogil:
+cdef uint64_t contents(Identity *identity) noexcept nogil:
+    """Worked out once, and only for who is let in: 2 to 5 us."""
+    cdef unsigned char digest[32]
+    cdef Cursor signed_part
+    if identity.contents == 0:
+        der_signed(identity.der, identity.size, &signed_part)
+        sha256_of(signed_part.at, <uint32_t>(signed_part.end - signed_part.at), digest)
+        memcpy(&identity.contents, digest, sizeof(identity.contents))
+    return identity.contents
+
+
+cdef uint64_t key_of(uint16_t row, Identity *identity) noexcept nogil:
     """Never 0, which is nobody's."""
-    cdef uint64_t key
-    memcpy(&key, identity.sha256, sizeof(key))
-    key ^= (<uint64_t>row + 1) * 0x9E3779B97F4A7C15U
+    cdef uint64_t key = contents(identity) ^ (<uint64_t>row + 1) * 0x9E3779B97F4A7C15U
     return key if key else 1
 
 
@@ -115,7 +128,7 @@ cdef void present_leave(Session *s) noexcept nogil:
         store_count(&place.count, place.count - 1)
 
 
-cdef uint32_t present_count(uint16_t row, const Identity *identity) noexcept nogil:
+cdef uint32_t present_count(uint16_t row, Identity *identity) noexcept nogil:
     """Connections with this certificate at this listener, over all workers."""
     cdef uint64_t key = key_of(row, identity)
     cdef uint32_t total = 0
@@ -126,7 +139,7 @@ cdef uint32_t present_count(uint16_t row, const Identity *identity) noexcept nog
     return total
 
 
-cdef bint present_before(uint16_t row, const Identity *identity) noexcept nogil:
+cdef bint present_before(uint16_t row, Identity *identity) noexcept nogil:
     """Whether a worker in an earlier slot has it too: then that one counts it where each certificate counts once."""
     cdef uint64_t key = key_of(row, identity)
     cdef uint32_t slot

@@ -51,6 +51,7 @@ cdef struct Identity:
     int fault               # why it is never a client, whoever signed it (X509_V_ERR_*); 0: nothing
     uint32_t size
     unsigned char *der
+    uint64_t contents           # present.pyx: what its twin has too; 0: not worked out
     unsigned char *issuer_key   # SubjectPublicKeyInfo of the verified issuer; NULL: not known here
     uint32_t issuer_key_size
     uint64_t ruled_by           # rules.pyx: what these rules say ...

@@ -62,6 +62,14 @@ def test_alternative_names(door: Any) -> None:
     assert not door.has_alternative_name(certificate())
 
 
+def test_the_signed_part(door: Any) -> None:
+    """All of what is no certificate."""
+    whole = certificate(SAN)
+    assert door.signed_part(whole) == x509.load_der_x509_certificate(whole).tbs_certificate_bytes
+    for other in (b"", b"\x30", whole[:-1], b"\x31" + whole[1:], b"\x30\x00", b"\x30\x02\x31\x00"):
+        assert door.signed_part(other) == other
+
+
 def test_a_long_certificate(door: Any) -> None:
     """Lengths of two and of three octets."""
     for count in (20, 3000):

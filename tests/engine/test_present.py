@@ -12,6 +12,7 @@ from nlbcore.segment import Block
 from tests.engine.running import BLOCK, Running
 from tests.engine.secure import Client, Web
 from tests.support.certs import Pki, now
+from tests.support.forge import twin
 
 Start = Callable[..., Running]
 
@@ -50,6 +51,18 @@ def test_each_certificate_has_a_place(start: Start, web: Web, pki: Pki) -> None:
     assert BLOCK.held
     for port, left in ((clients[0], [1, 1]), (clients[3], [1, 1]), (clients[2], [1]), (clients[1], [])):
         end(running, port)
+        assert counts() == left
+
+
+def test_a_twin_has_the_same_place(start: Start, web: Web, pki: Pki) -> None:
+    """Whose signature is another one over the same contents; a renewed certificate of the same key has its own."""
+    running = start(**web.plan())
+    renewed = pki.root.client("client-1", key=pki.client.key)
+    clients = [Client(running, pki, one).shake() for one in (pki.client, twin(pki.client), renewed)]
+    served(running, 3)
+    assert counts() == [1, 2]
+    for client, left in zip(clients, ([1, 1], [1], []), strict=True):
+        end(running, client)
         assert counts() == left
 
 

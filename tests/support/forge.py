@@ -5,11 +5,13 @@ by nobody.
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.support.certs import Issued, new_key, pem, write_key
@@ -27,6 +29,8 @@ _ATTRIBUTES = {"cn": 3, "o": 10, "ou": 11, "title": 12}
 _NAMES = {"other": 0xA0, "email": 0x81, "dns": 0x82, "uri": 0x86, "ip": 0x87}
 _ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
 _CLIENT_AUTH = bytes.fromhex("301306 03551d25 04 0c 300a 06082b06010505070302")
+_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+"""Of P-256 (FIPS 186-5, SP 800-186)."""
 _number = itertools.count(1)
 
 
@@ -107,3 +111,15 @@ def client(
     path.write_bytes(b"".join(pem(one) for one in (made, *authority.chain())))
     write_key(key_path, key)
     return Issued(made, key, path, key_path)
+
+
+def twin(issued: Issued) -> Issued:
+    """The other certificate with the same contents and a signature that is as valid: r, n - s in place of r, s."""
+    r, s = decode_dss_signature(issued.certificate.signature)
+    signature = tlv(0x03, b"\0", encode_dss_signature(r, _ORDER - s))
+    made = x509.load_der_x509_certificate(
+        tlv(0x30, issued.certificate.tbs_certificate_bytes, _ECDSA_SHA256, signature)
+    )
+    path = issued.path.with_suffix(".twin")
+    path.write_bytes(pem(made))
+    return replace(issued, certificate=made, path=path)

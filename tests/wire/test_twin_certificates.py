@@ -1,22 +1,18 @@
 """An ECDSA signature has a twin that is as valid, which anyone can work out (r, s and r, n - s): so whoever has a certificate has
 another one of the same contents and key, with another fingerprint. What denies by serial number, public key, name or list
-denies both; a fingerprint does not, which is why `nlb check` warns of it.
+denies both; a fingerprint does not, which is why `nlb check` warns of it. Both count as one where connections are limited.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.support import forge
 from tests.support.balancer import Balancer, nlb, server_group, tls_listener
-from tests.support.certs import Issued, pem
+from tests.support.forge import twin
 from tests.support.lists import revocation_list, write_lists
 from tests.support.tls_client import TlsClient, client_context, refusal
 
@@ -26,24 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.backends import Backend
-    from tests.support.certs import Pki
-
-ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-"""Of P-256 (FIPS 186-5, SP 800-186)."""
-SHA256_WITH_ECDSA = bytes.fromhex("300a06082a8648ce3d040302")
-
-
-def twin(issued: Issued) -> Issued:
-    """The other certificate with the same contents."""
-    r, s = decode_dss_signature(issued.certificate.signature)
-    signature = forge.tlv(0x03, b"\0", encode_dss_signature(r, ORDER - s))
-    made = x509.load_der_x509_certificate(
-        forge.tlv(0x30, issued.certificate.tbs_certificate_bytes, SHA256_WITH_ECDSA, signature)
-    )
-    path = issued.path.with_suffix(".twin")
-    path.write_bytes(pem(made))
-    return replace(issued, certificate=made, path=path)
-
+    from tests.support.certs import Issued, Pki
 
 @pytest.fixture(scope="module")
 def client(pki: Pki) -> Issued:
@@ -67,6 +46,7 @@ def balancer(
                 "name": listener(deny="dns:twin.corp.example"),
                 "list": listener(crl=str(crl)),
                 "fingerprint": listener(deny=f"sha256:{client.sha256}"),
+                "limit": listener(max_connections_per_certificate=1),
                 "pin": listener(allow=f"sha256:{client.sha256}"),
             },
             "server_groups": {"app": server_group(backend)},
@@ -98,3 +78,21 @@ def test_a_fingerprint_is_that_of_one_of_them(balancer: Balancer, client: Issued
     warnings = [line for line in said if "sha256 fingerprint" in line]
     assert len(warnings) == 1, said
     assert "warning: listeners.fingerprint.client_auth.deny:" in warnings[0]
+
+
+def test_counted_with_its_twin(balancer: Balancer, pki: Pki, client: Issued, version: ssl.TLSVersion) -> None:
+    """The limit is for both together; a certificate that has been renewed, with the same key, has one of its own."""
+    renewed = pki.root.client("twin", names=["twin.corp.example"], key=client.key)
+    with TlsClient(balancer.port("limit"), client_context(None, version, client)) as first:
+        first.handshake().ping()
+        for certificate in (client, twin(client)):
+            with TlsClient(balancer.port("limit"), client_context(None, version, certificate)) as second:
+                second.handshake()
+                assert second.read_to_end(5)[0] == b""
+                line = balancer.line(second)
+            assert (line["termination"], line["client_cert_sha256"]) == ("connection_limit", certificate.sha256)
+        with TlsClient(balancer.port("limit"), client_context(None, version, renewed)) as other:
+            other.handshake().ping()
+    balancer.line(first)
+    with TlsClient(balancer.port("limit"), client_context(None, version, twin(client))) as alone:
+        alone.handshake().ping()
