@@ -36,7 +36,7 @@ The way of a byte
            -> engine/relay (write now? stop reading? half-close?) -> engine/plain (send) -> kernel
 
 No Python object, no lock and no allocation on it, but for an overflow buffer under back-pressure.
-Python runs once per 64 connections, to make TLS objects on a listener's front context (the nursery); choosing a server
+Python runs once per 4 connections, to make TLS objects on a listener's front context (the nursery); choosing a server
 (`pool/schedulers`) is a C function, and the end of a connection is a record in the worker's log ring, which the log
 writer makes a line of. The server is dialled only after the client's certificate has been accepted: in TLS 1.3 the
 client believes it is connected before the server has looked at its certificate.

@@ -22,7 +22,7 @@ from nlbbench.client import LoadError
 from nlbbench.histogram import Latency
 from nlbbench.outcome import Bill, failed, samples
 from nlbbench.process import order
-from nlbbench.shares import plans, processes
+from nlbbench.shares import beside, plans, processes
 from nlbbench.spec import (
     Generator,
     Interval,
@@ -187,7 +187,8 @@ def run(
         one = _Run(load, Board(descriptor, number_of, len(load.populations), create=True))
         stack.callback(_stop, one)
         for number in range(number_of):
-            one.processes.append(_start(order(load, address, parts[number], number_of), descriptor, number))
+            what = order(load, address, parts[number], number_of, idle=beside(load, number))
+            one.processes.append(_start(what, descriptor, number))
         bill = Bill([process.pid for process in one.processes])
         try:
             _phases(one, dict(hooks or {}), begin, progress or (lambda _: None), bill)

@@ -21,8 +21,8 @@ from nlbbench.spec import Load, Target
 PATHS = ("ca", "certificate", "private_key")
 
 
-def order(load: Load, address: client.Address, plans: list[dict[str, Any]], processes: int) -> str:
-    """What one of so many processes is told, as `main` reads it."""
+def order(load: Load, address: client.Address, plans: list[dict[str, Any]], processes: int, *, idle: bool) -> str:
+    """What one of so many processes is told, as `main` reads it; with `idle` it gives way to whoever wants its CPU."""
     return json.dumps(
         {
             "target": {
@@ -34,6 +34,7 @@ def order(load: Load, address: client.Address, plans: list[dict[str, Any]], proc
             "timeout": int(load.timeout * 1e9),
             "grace": int(load.grace * 1e9),
             "prime": load.warmup > 0,
+            "idle": idle,
             "parent": os.getpid(),
         }
     )
@@ -43,6 +44,8 @@ def main(descriptor: int, number: int) -> None:
     """Do what stdin says until the board says that it is over."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     said = json.load(sys.stdin)
+    if said["idle"]:  # nobody needs a right for it
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     fields: dict[str, Any] = {
         key: Path(value) if key in PATHS and value else value for key, value in said["target"].items()
     }

@@ -1,7 +1,7 @@
 """What each process of the generator does of a load: connections, counts and rates are shared evenly.
 
 Populations that are `beside` others have processes of their own: what they cost the generator must not be in the others'
-latencies (a handshake is some 0.4 ms of work, an echo is looked at for 0.01 ms).
+latencies (a handshake is some 0.4 ms of work, an echo is looked at for 0.01 ms), and they give way to all others.
 """
 
 from __future__ import annotations
@@ -46,12 +46,17 @@ def processes(load: Load) -> int:
     return load.processes * (2 if apart(load) else 1)
 
 
+def beside(load: Load, number: int) -> bool:
+    """Is process `number` one for the populations beside the others?"""
+    return apart(load) and number >= load.processes
+
+
 def plans(load: Load, number: int) -> list[dict[str, Any]]:
     """What process `number` does of every population; of some of them nothing."""
     made = []
     for one in load.populations:
         part = plan(one, load.processes, number % load.processes)
-        if apart(load) and one.beside != (number >= load.processes):
+        if apart(load) and one.beside != beside(load, number):
             part |= {"connections": 0, "limit": 0, "period": 0.0, "offset": 0.0}
         made.append(part)
     return made

@@ -1,7 +1,7 @@
 """The door to the compiled data plane: what a worker's Python sets up, and the loop it then runs without the GIL.
 
 One engine per process; its state is the modules' own. Python runs again only to make TLS connections for a nursery
-(64 at a time), and when ``run()`` returns because the supervisor has something to say. Work that is too long for one
+(4 at a time), and when ``run()`` returns because the supervisor has something to say. Work that is too long for one
 round of the loop - preparing a generation, freeing one - is done in steps between rounds, with ``turn()``.
 
 A listener of the engine is one of one generation. A reload adds the new one, moves the acceptors to it and says that it

@@ -2,7 +2,7 @@
 
 route    `route_t` of hooks.pxd, a C function: which server takes this connection. ``pool/schedulers`` implements it and
          hands it over as a capsule with the group's address. No Python runs in it.
-nursery  :class:`Front`: makes ready TLS connections on a listener's front context, 64 at a time.
+nursery  :class:`Front`: makes ready TLS connections on a listener's front context, 4 at a time.
 
 The end of a connection needs no hook: the engine writes a record into the worker's log ring (``engine/journal``) and
 counts it in the segment (``engine/counters``); other processes make words of both.

@@ -1,6 +1,7 @@
 """The janitor: slow periodic work on all sessions, in slices of the loop.
 
-Every session is looked at about once a second: has it fallen silent (its buffers go back), is it cut - its listener is
+Every session is looked at about once a second: has it fallen silent (its buffers go back, and when a good part of all
+has, the pages between them too), is it cut - its listener is
 no more, its server was taken out and the time to drain is over -, how long is its client's certificate good for. Dates
 are compared with the wall clock, which may jump. Ending one costs 20 to 50 us, and the certificates of thousands may
 end in one second: so each round of the loop goes on for the time of a handshake step at most.
@@ -14,10 +15,11 @@ from libc.string cimport memset
 from nlbcore.engine.counters cimport EXPIRING, LISTENERS, block, shared
 from nlbcore.engine.linux.clock cimport CLOCK_REALTIME, clock_gettime, timespec
 from nlbcore.engine.openssl cimport X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_REVOKED, X509_V_OK
+from nlbcore.engine.memory cimport memory_trim
 from nlbcore.engine.present cimport present_before
 from nlbcore.engine.rules cimport rules_reason
 from nlbcore.engine.session cimport session_end
-from nlbcore.engine.slab cimport CONNECT, Listener, RELAY, Session, session_at, session_slots
+from nlbcore.engine.slab cimport CONNECT, Listener, RELAY, Session, session_at, session_count, session_slots
 from nlbcore.engine.timers cimport timers_clock_us, timers_now
 from nlbcore.engine.tls cimport tls_rest
 from nlbcore.engine.trust cimport trust_epoch, trusted_now
@@ -28,10 +30,12 @@ cdef enum:
     LEAST = 2048            # slots that are looked at in a beat
     LOOKED = 32             # slots between two looks at the clock
     REST_MS = 2000          # silence after which a connection gives its buffers back
+    RESTED = 16             # one of so many has fallen silent: memory goes back to the system
     DAY = 86400
 
 cdef uint32_t swept = 0
 cdef uint32_t to_sweep = 0          # slots that wait for a look
+cdef uint32_t rested = 0            # connections that have given their buffers back since memory went back
 cdef uint32_t round_of_counting = 1
 cdef int64_t counting[LISTENERS][EXPIRING]
 cdef int64_t shown[LISTENERS][EXPIRING]
@@ -63,6 +67,14 @@ cdef void count_expiring(Session *s, int64_t now) noexcept nogil:
     for i in range(EXPIRING):
         if s.identity.not_after - now < days[i] * DAY:
             counting[row][i] += 1
+
+
+cdef void give_back() noexcept nogil:
+    """All sessions were looked at: is it worth while to give memory back to the system?"""
+    global rested
+    if rested and rested * RESTED >= session_count():
+        memory_trim()
+        rested = 0
 
 
 cdef void show_counted() noexcept nogil:
@@ -102,6 +114,7 @@ cdef bint expired(const Session *s, int64_t today) noexcept nogil:
 
 cdef bint look_at(Session *s, int64_t today) noexcept nogil:
     """Whether that was its end."""
+    global rested
     if s.state != RELAY and s.state != CONNECT:
         return False
     if cut(s, timers_now()):
@@ -112,7 +125,7 @@ cdef bint look_at(Session *s, int64_t today) noexcept nogil:
         return True
     count_expiring(s, today)
     if s.state == RELAY and s.client.stretched and timers_now() - s.active > REST_MS:
-        tls_rest(&s.client)
+        rested += tls_rest(&s.client)
     return False
 
 
@@ -139,6 +152,7 @@ cdef void sweep(uint64_t us) noexcept nogil:
         if swept >= session_slots():
             swept = 0
             show_counted()
+            give_back()
         ended = look_at(session_at(swept), today.tv_sec)
         swept += 1
         to_sweep -= 1

@@ -1,1 +1,2 @@
 cdef void memory_tune() noexcept nogil
+cdef void memory_trim() noexcept nogil

@@ -6,6 +6,9 @@ were left of each connection, 33 kB are now). So blocks of that size are mapping
 are freed; a busy connection makes a few, and not with every byte. The end of the heap is kept in larger pieces instead,
 or it would go and come back with every few handshakes.
 
+Smaller blocks leave holes between those of silent connections. When many have fallen silent, the whole pages in them
+are given back: a walk over the free blocks, 0.1 to 0.3 ms with 8,000 connections that have each moved 64 KB.
+
 Another C library has its own ways, and is left to them.
 """
 
@@ -18,8 +21,14 @@ cdef extern from *:
         mallopt(M_TRIM_THRESHOLD, keep);
     #endif
     }
+    static inline void nlb_trim(int keep) {
+    #ifdef __GLIBC__
+        malloc_trim(keep);
+    #endif
+    }
     """
     void nlb_tune(int own, int keep) noexcept nogil
+    void nlb_trim(int keep) noexcept nogil
 
 cdef enum:
     OWN = 32 * 1024             # bytes that make a block a mapping of its own
@@ -29,3 +38,8 @@ cdef enum:
 cdef void memory_tune() noexcept nogil:
     """For the whole process, which is a worker."""
     nlb_tune(OWN, KEEP)
+
+
+cdef void memory_trim() noexcept nogil:
+    """Give pages back that lie free between blocks in use, but for the end of the heap."""
+    nlb_trim(KEEP)

@@ -9,7 +9,7 @@ from nlbcore.engine.transport cimport Transport
 from nlbcore.proxy_protocol cimport ProxyEnds, ProxyParser
 
 cdef enum:
-    NURSERY = 64
+    NURSERY = 4             # TLS connections made at a time: 40 us each, together no longer than a handshake step
 
 cdef enum OnTruncated:
     TRUNCATED_CLOSES

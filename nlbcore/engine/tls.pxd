@@ -9,4 +9,4 @@ cdef TransportOps tls_ops
 cdef void tls_start(Transport *t, SSL *ssl, BIO *rbio, BIO *wbio) noexcept nogil
 cdef int tls_handshake(Transport *t) noexcept nogil
 cdef bint tls_only_tickets(const Transport *t) noexcept nogil
-cdef void tls_rest(Transport *t) noexcept nogil
+cdef bint tls_rest(Transport *t) noexcept nogil

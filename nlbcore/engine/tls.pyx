@@ -318,22 +318,24 @@ cdef void tls_release(Transport *t) noexcept nogil:
         t.rbio = t.wbio = NULL
 
 
-cdef void tls_rest(Transport *t) noexcept nogil:
-    """An idle connection gives its grown BIOs back: fresh ones in their place, if nothing waits in them."""
+cdef bint tls_rest(Transport *t) noexcept nogil:
+    """An idle connection gives its grown BIOs back: fresh ones in their place, if nothing waits in them. Whether it
+    did."""
     cdef BIO *rbio
     cdef BIO *wbio
     if not t.stretched or t.ops.pending(t) or t.ops.backlog(t):
-        return
+        return False
     rbio = ossl.BIO_new(ossl.BIO_s_mem())
     wbio = ossl.BIO_new(ossl.BIO_s_mem())
     if rbio == NULL or wbio == NULL:
         ossl.BIO_free(rbio)
         ossl.BIO_free(wbio)
-        return
+        return False
     ossl.SSL_set_bio(t.ssl, rbio, wbio)
     t.rbio = rbio
     t.wbio = wbio
     t.stretched = False
+    return True
 
 
 tls_ops.read = tls_read

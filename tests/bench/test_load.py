@@ -38,7 +38,8 @@ STORM = Population("storm", Work.CONNECT, connections=4, beside=True)
 
 
 def test_two_populations_in_two_processes(echo: Server) -> None:
-    outcome = run(load(echo, ECHO, STORM, processes=2, interval=0.1))
+    """At a rate: those beside get what it leaves of the processors."""
+    outcome = run(load(echo, replace(ECHO, rate=500.0), STORM, processes=2, interval=0.1))
     assert outcome.failures == 0
     assert not outcome.interrupted
     assert outcome.seconds == pytest.approx(0.3, abs=0.05)

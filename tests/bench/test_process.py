@@ -14,6 +14,7 @@ import psutil
 from nlbbench.backends import serve
 from nlbbench.board import Board
 from nlbbench.client import resolve
+from nlbbench.load import run
 from nlbbench.process import order
 from nlbbench.shares import plan
 from nlbbench.spec import Backend, Load, Population, Target, Work
@@ -24,7 +25,7 @@ ECHO = Population("echo", Work.ECHO)
 
 def test_orders_are_whole() -> None:
     load = Load(Target("127.0.0.1:443", ca=Path("/root.crt"), server_name="a"), (ECHO,), timeout=2.0)
-    said = json.loads(order(load, resolve("127.0.0.1:443"), [plan(ECHO, 1, 0)], 1))
+    said = json.loads(order(load, resolve("127.0.0.1:443"), [plan(ECHO, 1, 0)], 1, idle=False))
     assert said["target"]["ca"] == "/root.crt"
     assert bytes.fromhex(said["address"]["packed"]) == resolve("127.0.0.1:443").packed
     assert (said["timeout"], said["prime"], len(said["plans"])) == (2_000_000_000, True, 1)
@@ -59,7 +60,7 @@ def test_orders_that_cannot_be_done_end_it() -> None:
     load = Load(Target("127.0.0.1:443", ca=Path("/no/such/file")), (ECHO,))
     done = subprocess.run(
         [sys.executable, "-P", "-m", "nlbbench.process", str(descriptor), "0"],
-        input=order(load, resolve("127.0.0.1:443"), [plan(ECHO, 1, 0)], 1),
+        input=order(load, resolve("127.0.0.1:443"), [plan(ECHO, 1, 0)], 1, idle=False),
         capture_output=True,
         text=True,
         pass_fds=(descriptor,),
@@ -68,3 +69,19 @@ def test_orders_that_cannot_be_done_end_it() -> None:
     os.close(descriptor)
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].endswith("LoadError: /no/such/file: No such file or directory")
+
+
+def test_those_beside_others_give_way() -> None:
+    """The idle class for them, the ordinary one for those that are looked at."""
+    found: list[int] = []
+    with serve(Backend.ECHO) as server:
+        beside = Population("beside", Work.ECHO, beside=True)
+        load = Load(Target(server.address, tls=False), (ECHO, beside), duration=0.2)
+        mine = psutil.Process()
+        before = {one.pid for one in mine.children()}
+        outcome = run(
+            load,
+            begin=lambda: found.extend(os.sched_getscheduler(one.pid) for one in mine.children() if one.pid not in before),
+        )
+    assert sorted(found) == [os.SCHED_OTHER, os.SCHED_IDLE]
+    assert outcome.failures == 0

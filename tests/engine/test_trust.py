@@ -300,12 +300,13 @@ def test_ready_connections_carry_no_settings_over_a_reload(start: Start, web: We
     running = start(**web.plan())
     first = Client(running, pki, pki.client).shake()
     running.turn(lambda: BLOCK.servers[0].live)
-    assert web.made == 64
+    at_once = web.made
+    assert at_once > 1, "or none would be left"
     waits = Client(running, pki, pki.client)
     running.turn(lambda: len(running.living()) == 2)
     running.reload(2)  # TLS no more: who has come for it is served by what there was
     waits.shake()
     running.turn(lambda: BLOCK.servers[0].live == 2)
-    assert web.made == 128
+    assert web.made == 2 * at_once
     assert {one.generation for one in running.living()} == {1}
     first.ssl.close()
