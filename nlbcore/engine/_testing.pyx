@@ -149,9 +149,16 @@ def is_front(bytes fronts, bytes address):
 
 def look_up(Table table, bytes der, bytes key, int64_t now, bint overdue_accepted=False):
     """The verification result of a certificate, its issuer's key known or None."""
-    return revoked_look(table.at, <const unsigned char *>der, <uint32_t>len(der),
-                        <const unsigned char *>key if key is not None else NULL,
-                        <uint32_t>len(key) if key is not None else 0, now, overdue_accepted)
+    return look_about(table, der, key, now, overdue_accepted)[0]
+
+
+def look_about(Table table, bytes der, bytes key, int64_t now, bint overdue_accepted=False):
+    """The same, and the subject of the CA that it is about."""
+    cdef Cursor about
+    cdef int result = revoked_look(table.at, <const unsigned char *>der, <uint32_t>len(der),
+                                   <const unsigned char *>key if key is not None else NULL,
+                                   <uint32_t>len(key) if key is not None else 0, now, overdue_accepted, &about)
+    return result, about.at[:about.end - about.at]
 
 
 def verify_word(long result):
@@ -518,7 +525,7 @@ def write_access(dict fields, bytes der=b"", address=None, int family=AF_UNIX):
     cdef Session s
     cdef Listener listener
     cdef Identity holder
-    cdef bytes detail, packed
+    cdef bytes authority, detail, packed
     cdef sockaddr_in *v4 = <sockaddr_in *>&s.peer
     cdef sockaddr_in6 *v6 = <sockaddr_in6 *>&s.peer
     memset(&s, 0, sizeof(s))
@@ -545,6 +552,9 @@ def write_access(dict fields, bytes der=b"", address=None, int family=AF_UNIX):
     detail = fields.get("detail", b"")
     if detail:
         s.detail = detail
+    authority = fields.get("authority", b"")
+    s.authority = <unsigned char *>authority
+    s.authority_size = <uint16_t>len(authority)
     s.peer.ss_family = <unsigned short>family
     if family == AF_INET:
         v4.sin_port = htons(address[1])
@@ -599,6 +609,7 @@ cdef class Current:
 
     def __dealloc__(self):
         identity_drop(self.s.identity)
+        free(self.s.authority)
         free(self.listener.names)
 
     def __enter__(self):

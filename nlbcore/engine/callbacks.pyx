@@ -14,15 +14,17 @@ a listener has one policy, but `strict_sni` could be got round, so with it no TL
 """
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uintptr_t
+from libc.stdlib cimport malloc
 from libc.string cimport memcmp, memcpy
 from nlbcore.engine.constraints cimport wildcard_excluded
+from nlbcore.engine.der cimport Cursor
 from nlbcore.engine.identities cimport identity_drop, identity_issued_by, identity_take
 from nlbcore.engine.linux.clock cimport CLOCK_REALTIME, clock_gettime, timespec
 from nlbcore.engine.openssl cimport (
     SSL, SSL_AD_BAD_CERTIFICATE, SSL_AD_CERTIFICATE_EXPIRED, SSL_AD_CERTIFICATE_REVOKED, SSL_AD_CERTIFICATE_UNKNOWN,
     SSL_AD_INTERNAL_ERROR, SSL_AD_UNKNOWN_CA, SSL_AD_UNRECOGNIZED_NAME, SSL_CTX, SSL_OP_NO_TICKET,
     SSL_TLSEXT_ERR_ALERT_FATAL, SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_OK, SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
-    SSL_VERIFY_NONE, SSL_VERIFY_PEER, STACK_OF_X509, TLSEXT_NAMETYPE_host_name, X509, X509_STORE_CTX,
+    SSL_VERIFY_NONE, SSL_VERIFY_PEER, STACK_OF_X509, TLSEXT_NAMETYPE_host_name, X509, X509_NAME, X509_STORE_CTX,
     X509_V_ERR_CA_KEY_TOO_SMALL, X509_V_ERR_CA_MD_TOO_WEAK, X509_V_ERR_CERT_HAS_EXPIRED,
     X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_REVOKED, X509_V_ERR_CRL_HAS_EXPIRED,
     X509_V_ERR_EXCLUDED_VIOLATION, X509_V_ERR_UNABLE_TO_GET_CRL, X509_V_OK, ossl, weak_key, weak_signature,
@@ -36,6 +38,7 @@ cdef Session *current = NULL
 
 cdef enum:
     NAME = 254
+    LONGEST_SUBJECT = 1024  # bytes
     TLS1_3_VERSION = 0x0304
 
 
@@ -85,14 +88,15 @@ cdef bint note_issuer(Identity *identity, X509_STORE_CTX *store) noexcept nogil:
     return noted
 
 
-cdef int revocation(const Listener *listener, const Identity *identity) noexcept nogil:
-    """What the listener's revocation lists say now: a verification result."""
+cdef int revocation(const Listener *listener, const Identity *identity, Cursor *about) noexcept nogil:
+    """What the listener's revocation lists say now: a verification result, and about which CA."""
     cdef timespec now
+    about.at = about.end = NULL
     if listener.revocations == NULL:
         return X509_V_OK
     clock_gettime(CLOCK_REALTIME, &now)
     return revoked_look(listener.revocations, identity.der, identity.size, identity.issuer_key,
-                        identity.issuer_key_size, now.tv_sec, listener.overdue_accepted)
+                        identity.issuer_key_size, now.tv_sec, listener.overdue_accepted, about)
 
 
 cdef const Listener *in_force(const Listener *listener) noexcept nogil:
@@ -100,6 +104,34 @@ cdef const Listener *in_force(const Listener *listener) noexcept nogil:
     if listener.successor != NULL and listener.successor.verify:
         return listener.successor
     return listener
+
+
+cdef void note_authority(Session *s, X509 *certificate) noexcept nogil:
+    """Remember the subject of a CA certificate that the verdict is about, unless it is very long: some of them are a
+    stranger's."""
+    cdef X509_NAME *subject = ossl.X509_get_subject_name(certificate)
+    cdef unsigned char *at
+    cdef int size = ossl.i2d_X509_NAME(subject, NULL)
+    if not 0 < size <= LONGEST_SUBJECT:
+        return
+    s.authority = <unsigned char *>malloc(size)
+    if s.authority != NULL:
+        at = s.authority
+        s.authority_size = <uint16_t>ossl.i2d_X509_NAME(subject, &at)
+
+
+cdef void verdict_about(const Session *s, Cursor *authority) noexcept nogil:
+    """The subject (DER) of the CA certificate that the verdict is about; NULL where it is the client's."""
+    authority.at = authority.end = NULL
+    if s.verify_error == X509_V_OK or s.identity == NULL:
+        return
+    if s.verify_depth:
+        authority.at = s.authority
+        authority.end = s.authority + s.authority_size
+    elif revocation(in_force(s.listener), s.identity, authority) != s.verify_error:
+        authority.at = authority.end = NULL     # it is no list's, or that has changed meanwhile
+    if authority.end - authority.at > LONGEST_SUBJECT:
+        authority.at = authority.end = NULL
 
 
 cdef int verify(int ok, X509_STORE_CTX *store) noexcept nogil:
@@ -110,7 +142,8 @@ cdef int verify(int ok, X509_STORE_CTX *store) noexcept nogil:
     """
     cdef Session *s = current
     cdef int depth, error
-    cdef X509 *certificate
+    cdef X509 *certificate = ossl.X509_STORE_CTX_get_current_cert(store)
+    cdef Cursor unused
     if s == NULL:
         return 0
     if s.verify_error != X509_V_OK:     # decided: the session keeps the first error, also in its ticket
@@ -130,28 +163,29 @@ cdef int verify(int ok, X509_STORE_CTX *store) noexcept nogil:
             error = X509_V_ERR_EXCLUDED_VIOLATION
         if error == X509_V_OK and in_force(s.listener).revocations != NULL:
             if note_issuer(s.identity, store):
-                error = revocation(in_force(s.listener), s.identity)
+                error = revocation(in_force(s.listener), s.identity, &unused)
             else:
                 error = X509_V_ERR_UNABLE_TO_GET_CRL
         if error == X509_V_OK:
             error = rules_judge(in_force(s.listener), s.identity)
-    else:
-        certificate = ossl.X509_STORE_CTX_get_current_cert(store)
-        if weak_key(certificate):
-            error = X509_V_ERR_CA_KEY_TOO_SMALL
-        elif weak_signature(certificate) and not anchor(store, depth):
-            error = X509_V_ERR_CA_MD_TOO_WEAK
+    elif weak_key(certificate):
+        error = X509_V_ERR_CA_KEY_TOO_SMALL
+    elif weak_signature(certificate) and not anchor(store, depth):
+        error = X509_V_ERR_CA_MD_TOO_WEAK
     if error == X509_V_OK:
         return 1
     s.verify_error = error
     s.verify_depth = depth
+    if depth and certificate != NULL:
+        note_authority(s, certificate)
     ossl.X509_STORE_CTX_set_error(store, error)
     return s.listener.report
 
 
 cdef int judge_undated(const Listener *listener, Identity *identity) noexcept nogil:
     """`judge_for` without what is the certificate's own: what the listener says of it now."""
-    cdef int error = revocation(listener, identity)
+    cdef Cursor unused
+    cdef int error = revocation(listener, identity, &unused)
     return error if error != X509_V_OK else rules_judge(listener, identity)
 
 

@@ -8,5 +8,6 @@ class Examined(NamedTuple):
     detail: str
     verify_error: int
     verify_depth: int
+    authority: bytes
 
 def examine(plan: ListenerPlan, chain: Sequence[bytes]) -> Examined: ...

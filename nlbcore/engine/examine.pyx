@@ -9,7 +9,8 @@ Whoever is accepted is left waiting for a proof that never comes.
 from libc.stdlib cimport calloc, free
 from libc.stdint cimport uintptr_t
 from nlbcore.engine cimport callbacks
-from nlbcore.engine.callbacks cimport judge_for
+from nlbcore.engine.callbacks cimport judge_for, verdict_about
+from nlbcore.engine.der cimport Cursor
 from nlbcore.engine.identities cimport identity_drop
 from nlbcore.engine.openssl cimport (
     BIO, SSL, SSL_CTX, SSL_ERROR_WANT_READ, X509_STORE, X509_V_OK, ossl, word_of_error, word_of_verify,
@@ -24,7 +25,7 @@ from collections import namedtuple
 
 from nlbcore.termination import word
 
-Examined = namedtuple("Examined", "word, detail, verify_error, verify_depth")
+Examined = namedtuple("Examined", "word, detail, verify_error, verify_depth, authority")
 
 cdef enum:
     RECORD = 16384
@@ -64,8 +65,8 @@ def examine(plan, chain):
             client certificates and its fallback context count
         chain: DER, the client's certificate first, as the client would send them
     Returns:
-        the word ("open": it is accepted), what the log would say beside it, OpenSSL's or our verification result, and
-        the number of the certificate in the chain that it is about
+        the word ("open": it is accepted), what the log would say beside it, OpenSSL's or our verification result, the
+        depth of the certificate in the chain that it is about, and the subject (DER) of that if it is a CA's
     Raises:
         RuntimeError: the handshake does not come so far
     """
@@ -89,6 +90,7 @@ def examine(plan, chain):
         if s != NULL:
             ossl.SSL_free(s.client.ssl)
             identity_drop(s.identity)
+            free(s.authority)
         free(s)
         free(listener)
 
@@ -107,14 +109,16 @@ cdef bint _step(Session *s, BIO *into, bytes data):
 
 cdef object _examined(Session *s, bint accepted):
     cdef unsigned long error = ossl.ERR_peek_error()
+    cdef Cursor authority
     if accepted and s.verify_error == X509_V_OK and s.identity != NULL:
         s.verify_error = judge_for(s.listener, s.identity)      # as after every handshake
     if s.verify_error != X509_V_OK:
+        verdict_about(s, &authority)
         return Examined(word(word_of_verify(s.verify_error)), rules_reason(s.verify_error, s.identity).decode(),
-                        s.verify_error, s.verify_depth)
+                        s.verify_error, s.verify_depth, authority.at[:authority.end - authority.at])
     if accepted:
-        return Examined("open", "", X509_V_OK, 0)
-    return Examined(word(word_of_error(error)), _reason(), X509_V_OK, 0)
+        return Examined("open", "", X509_V_OK, 0, b"")
+    return Examined(word(word_of_error(error)), _reason(), X509_V_OK, 0, b"")
 
 
 def _reason():

@@ -163,6 +163,7 @@ cdef void sweep(uint64_t us) noexcept nogil:
 cdef void refuse_live(Session *s, int error) noexcept nogil:
     """Its client would not be let in any more."""
     s.verify_error = error
+    s.verify_depth = 0
     s.detail = rules_reason(error, s.identity)
     if error == X509_V_ERR_CERT_REVOKED:
         session_end(s, BECAME_REVOKED)

@@ -7,7 +7,9 @@ worker that is killed leaves no half record; one that finds no room is dropped a
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strlen
+from nlbcore.engine.callbacks cimport verdict_about
 from nlbcore.engine.counters cimport RING, block
+from nlbcore.engine.der cimport Cursor
 from nlbcore.engine.linux.clock cimport CLOCK_REALTIME, clock_gettime, timespec
 from nlbcore.engine.linux.socket cimport AF_INET, AF_INET6, ntohs, sockaddr_in, sockaddr_in6
 from nlbcore.engine.linux.unistd cimport write
@@ -27,7 +29,7 @@ cdef extern from *:
     uint32_t nlb_swap(uint32_t *where, uint32_t value) noexcept nogil
 
 cdef enum:
-    PARTS = 7
+    PARTS = 8
     PROXY = 18              # bytes of an IPv6 address and a port
 
 cdef bint written = False       # something was put since the last journal_wake()
@@ -96,6 +98,7 @@ cdef void compose(const Session *s, Record *r, const void **parts, unsigned char
     cdef const unsigned char *alpn = NULL
     cdef const unsigned char *certificate = NULL
     cdef unsigned int alpn_size = 0
+    cdef Cursor authority
     cdef const sockaddr_in *v4 = <const sockaddr_in *>&s.peer
     cdef const sockaddr_in6 *v6 = <const sockaddr_in6 *>&s.peer
     cdef uint64_t now = timers_clock_us()
@@ -144,6 +147,8 @@ cdef void compose(const Session *s, Record *r, const void **parts, unsigned char
     r.group_size = length(group)
     r.name_size = length(name)
     r.alpn_size = <uint16_t>alpn_size
+    verdict_about(s, &authority)
+    r.authority_size = <uint16_t>(authority.end - authority.at)
     r.detail_size = length(s.detail)
     if s.identity != NULL:
         certificate = s.identity.der
@@ -153,15 +158,15 @@ cdef void compose(const Session *s, Record *r, const void **parts, unsigned char
             r.der_size = sizeof(s.identity.sha256)
             r.flags |= DIGEST_ONLY
     r.size = (sizeof(Record) + r.cipher_size + r.group_size + r.name_size + r.alpn_size + r.proxy_size
-              + r.detail_size + r.der_size)
-    parts[0], parts[1], parts[2] = cipher, group, name
-    parts[3], parts[4], parts[5], parts[6] = alpn, proxy, s.detail, certificate
+              + r.authority_size + r.detail_size + r.der_size)
+    parts[0], parts[1], parts[2], parts[3] = cipher, group, name, alpn
+    parts[4], parts[5], parts[6], parts[7] = proxy, authority.at, s.detail, certificate
 
 
 cdef void sizes(const Record *r, uint32_t *of) noexcept nogil:
     """Those of the texts, in their order."""
-    of[0], of[1], of[2] = r.cipher_size, r.group_size, r.name_size
-    of[3], of[4], of[5], of[6] = r.alpn_size, r.proxy_size, r.detail_size, r.der_size
+    of[0], of[1], of[2], of[3] = r.cipher_size, r.group_size, r.name_size, r.alpn_size
+    of[4], of[5], of[6], of[7] = r.proxy_size, r.authority_size, r.detail_size, r.der_size
 
 
 cdef void journal_access(const Session *s) noexcept nogil:
@@ -263,4 +268,4 @@ def verify_text(int error):
 
 def record_layout():
     """``struct`` format and size in bytes of a record's head, for ``nlbcore.observe.access_log``."""
-    return "<IBBBBB16sHHHHHIiiiQQQQqqqHHHHHHI", sizeof(Record)
+    return "<IBBBBB16sHHHHHIiiiQQQQqqqHHHHHHHI", sizeof(Record)

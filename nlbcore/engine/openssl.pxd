@@ -134,6 +134,7 @@ cdef struct OpenSSL:
     void (*X509_free)(X509 *) noexcept nogil
     long (*X509_get_version)(const X509 *) noexcept nogil
     X509_NAME *(*X509_get_subject_name)(const X509 *) noexcept nogil
+    int (*i2d_X509_NAME)(X509_NAME *, unsigned char **) noexcept nogil
     int (*X509_NAME_entry_count)(const X509_NAME *) noexcept nogil
     int (*X509_digest)(const X509 *, const EVP_MD *, unsigned char *, unsigned int *) noexcept nogil
     int (*i2d_X509_bio)(BIO *, X509 *) noexcept nogil

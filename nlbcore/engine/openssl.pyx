@@ -77,6 +77,7 @@ def load():
     (<void **>&ossl.SSL_get_verify_result)[0] = _function("SSL_get_verify_result", "long(*)(SSL *)")
     (<void **>&ossl.X509_free)[0] = _function("X509_free", "void(*)(X509 *)")
     (<void **>&ossl.X509_get_subject_name)[0] = _function("X509_get_subject_name", "X509_NAME *(*)(X509 *)")
+    (<void **>&ossl.i2d_X509_NAME)[0] = _function("i2d_X509_NAME", "int(*)(X509_NAME *, unsigned char * *)")
     (<void **>&ossl.X509_NAME_entry_count)[0] = _function("X509_NAME_entry_count", "int(*)(X509_NAME *)")
     (<void **>&ossl.X509_get_version)[0] = _function("X509_get_version", "long(*)(X509 *)")
     (<void **>&ossl.X509_digest)[0] = _function(

@@ -1,5 +1,6 @@
 cimport cython
 from libc.stdint cimport int64_t, uint32_t
+from nlbcore.engine.der cimport Cursor
 
 
 # A revocation table in somebody's buffer, checked; see revoked.pyx.
@@ -10,5 +11,5 @@ cdef class Table:
 
 cdef int revoked_look(
     const unsigned char *table, const unsigned char *der, uint32_t size, const unsigned char *key, uint32_t key_size,
-    int64_t now, bint overdue_accepted,
+    int64_t now, bint overdue_accepted, Cursor *about,
 ) noexcept nogil

@@ -3,8 +3,8 @@
 The table is one piece of memory without a pointer in it, so that all workers can map the same one. Numbers are in the
 machine's byte order; offsets count from the start:
 
-    0    8  magic, "NLB-CRLs"               then for each CA of the listener, 72 bytes:
-    8    4  version, 2                      0    8  nextUpdate, Unix seconds
+    0    8  magic, "NLB-CRLs"               then for each CA of the listener, 80 bytes:
+    8    4  version, 3                      0    8  nextUpdate, Unix seconds
     12   4  how many CAs                    8    8  when a list of the CAs above it becomes overdue
     16   8  size of the whole               16   8  offset of its records
     24   8  0                               24   4  how many records
@@ -14,6 +14,9 @@ machine's byte order; offsets count from the start:
                                             48   8  offset of the key identifier
                                             56  12  4 each: the sizes of these three
                                             68   4  by the lists above it - 1: revoked; 2: one is missing; 0: good
+                                            72   4  the number of the CA, it or one above it, that this is about, or
+                                                    the time when a list above becomes overdue
+                                            76   4  0
 
 A record is a serial number: 20 octets (RFC 5280, 4.1.2.2), big-endian, zeros in front. The records of a CA are sorted.
 
@@ -38,7 +41,8 @@ from nlbcore.engine.openssl cimport (
 
 cdef enum:
     SERIAL = 20
-    TABLE_VERSION = 2
+    TABLE_VERSION = 3
+    NOBODY = -1
     ABOVE_REVOKED = 1
     ABOVE_MISSING = 2
 
@@ -74,6 +78,8 @@ cdef struct Authority:
     uint32_t key_size
     uint32_t key_id_size
     uint32_t above
+    uint32_t about
+    uint32_t reserved
 
 # OIDs below id-ce, with tag and length
 cdef unsigned char *REASON_CODE = b"\x06\x03\x55\x1d\x15"
@@ -91,6 +97,15 @@ cdef void authority_at(const unsigned char *table, uint32_t number, Authority *a
 cdef void span(const unsigned char *table, uint64_t offset, uint32_t size, Cursor *cursor) noexcept nogil:
     cursor.at = table + offset
     cursor.end = cursor.at + size
+
+
+cdef void subject_of(const unsigned char *table, int64_t number, Cursor *subject) noexcept nogil:
+    """Of a CA, or nothing of NOBODY."""
+    cdef Authority authority
+    if number == NOBODY:
+        return
+    authority_at(table, <uint32_t>number, &authority)
+    span(table, authority.subject, authority.subject_size, subject)
 
 
 cdef bint normal(Cursor number, unsigned char *serial) noexcept nogil:
@@ -142,7 +157,7 @@ cdef bint concerns(
 
 cdef int revoked_look(
     const unsigned char *table, const unsigned char *der, uint32_t size, const unsigned char *key, uint32_t key_size,
-    int64_t now, bint overdue_accepted,
+    int64_t now, bint overdue_accepted, Cursor *about,
 ) noexcept nogil:
     """The verification result for a client certificate: revoked, its CA's list missing or overdue, or 0.
 
@@ -152,6 +167,7 @@ cdef int revoked_look(
         key: the SubjectPublicKeyInfo of its verified issuer, or NULL when that is not known.
         now: Unix seconds.
         overdue_accepted: a list past its nextUpdate refuses only those that it has.
+        about: gets the subject (DER) of the CA that the result is about; NULL where it is about the client certificate.
     """
     cdef Header header
     cdef Authority authority
@@ -162,7 +178,10 @@ cdef int revoked_look(
     cdef bint known = False
     cdef bint missing = False
     cdef bint overdue = False
+    cdef int64_t missing_of = NOBODY
+    cdef int64_t overdue_of = NOBODY
     cdef uint32_t i
+    about.at = about.end = NULL
     if not der_origin(der, size, &origin):
         return X509_V_ERR_UNABLE_TO_GET_CRL
     memcpy(&header, table, sizeof(Header))
@@ -175,16 +194,27 @@ cdef int revoked_look(
             continue
         known = True
         if authority.above == ABOVE_REVOKED:
+            subject_of(table, authority.about, about)
             return X509_V_ERR_CERT_REVOKED
-        if not authority.listed or authority.above == ABOVE_MISSING:
+        if not authority.listed:
             missing = True
+        elif authority.above == ABOVE_MISSING:
+            missing = True
+            missing_of = authority.about
         if searchable and recorded(table + authority.records, authority.count, serial):
             return X509_V_ERR_CERT_REVOKED
-        if now > authority.next_update or now > authority.above_update:
+        if now > authority.next_update:
             overdue = True
+        elif now > authority.above_update:
+            overdue = True
+            overdue_of = authority.about
     if missing or not known:
+        subject_of(table, missing_of, about)
         return X509_V_ERR_UNABLE_TO_GET_CRL
-    return X509_V_ERR_CRL_HAS_EXPIRED if overdue and not overdue_accepted else X509_V_OK
+    if not overdue or overdue_accepted:
+        return X509_V_OK
+    subject_of(table, overdue_of, about)
+    return X509_V_ERR_CRL_HAS_EXPIRED
 
 
 # -- the door of the table --------------------------------------------------------------------------------------------
@@ -234,7 +264,8 @@ cdef int check(const unsigned char *table, size_t size) except -1:
         if not (within(authority.records, <uint64_t>authority.count * SERIAL, size)
                 and within(authority.subject, authority.subject_size, size)
                 and within(authority.key, authority.key_size, size)
-                and within(authority.key_id, authority.key_id_size, size)):
+                and within(authority.key_id, authority.key_id_size, size)
+                and authority.about < header.authorities):
             raise ValueError(f"a damaged revocation table: entry {i} leads out of it")
     return 0
 

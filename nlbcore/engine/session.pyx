@@ -17,7 +17,7 @@ harm.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport abort
+from libc.stdlib cimport abort, free
 from nlbcore.engine.admission cimport client_word, one_too_many
 from nlbcore.engine.buf cimport SCRATCH, ciphertext
 from nlbcore.engine cimport callbacks
@@ -164,6 +164,7 @@ cdef void serve_closed() noexcept nogil:
         s = closed
         closed = s.next
         identity_drop(s.identity)
+        free(s.authority)
         preamble_free(s)
         s.listener.references -= 1
         s.listener.counters.live -= 1
@@ -475,6 +476,7 @@ cdef bint overtaken(Session *s) noexcept nogil:
         refuse(s, NO_CERTIFICATE)
     else:
         s.verify_error = error
+        s.verify_depth = 0
         refuse(s, verify_word(s))
     return True
 

@@ -160,6 +160,8 @@ cdef struct Session:
     # verdict of the handshake
     int verify_error        # first error that the verify callback saw
     int verify_depth
+    unsigned char *authority    # subject (DER) of the CA certificate that it is about; NULL: none, or a very long one
+    uint16_t authority_size
     uint8_t reported        # `report` has let it in ...
     uint8_t verdict         # ... and this word would have refused it; 0: none
     uint8_t name_refused

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nlbcore.engine.journal import record_layout, verify_text
 from nlbcore.observe.log import timestamp
 from nlbcore.termination import Termination, word
-from nlbcore.tls.identity import describe
+from nlbcore.tls.identity import describe, name_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,7 +106,7 @@ def event(record: bytes) -> tuple[float, int, str] | None:
 
 def unpack(record: bytes) -> tuple[Head, list[bytes]]:
     """The head of a record and the texts behind it: cipher, named group, server name, ALPN, address and port
-    of who has forwarded it, detail, certificate.
+    of who has forwarded it, subject of the CA certificate that the verdict is about, detail, certificate.
     """
     values = _HEAD.unpack_from(record)
     texts = []
@@ -173,7 +173,7 @@ def described(
 def _fields(
     head: Head, texts: list[bytes], identity: dict[str, object], worker: int, names: Names
 ) -> Iterator[tuple[str, object]]:
-    cipher, named_group, server_name, alpn, proxy, _, der = texts
+    cipher, named_group, server_name, alpn, proxy, authority, _, der = texts
     yield "worker", worker
     yield "generation", head.generation
     yield "connection", head.id
@@ -196,6 +196,7 @@ def _fields(
         yield from identity.items()
         yield "client_cert_proven", bool(head.flags & PROVEN)
         yield "verify_result", head.verify_error
+    yield "verify_ca_subject", name_text(authority)
     if head.flags & REPORTED:
         yield "client_cert_verdict", word(head.verdict) if head.verdict else "accepted"
         yield "client_cert_verdict_detail", _verdict_detail(head, identity)

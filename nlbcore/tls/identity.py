@@ -33,6 +33,33 @@ def describe(der: bytes) -> dict[str, object]:
         return _describe(der)
 
 
+@lru_cache(maxsize=512)
+def name_text(der: bytes) -> str | None:
+    """A subject alone, DER, as the other fields have it; None for none and for one that cannot be read.
+
+    It is put into a revocation list that is empty otherwise: `cryptography` reads no Name that stands alone.
+    """
+    if not der:
+        return None
+    algorithm = _sequence(bytes.fromhex("06032b6570"))
+    date = bytes.fromhex("170d") + b"700101000000Z"
+    made = _sequence(_sequence(algorithm, der, date), algorithm, bytes.fromhex("030100"))
+    fields: dict[str, object] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _put(fields, "name", lambda: x509.load_der_x509_crl(made).issuer.rfc4514_string())
+    return str(fields["name"]) if fields.get("name") else None
+
+
+def _sequence(*contents: bytes) -> bytes:
+    content = b"".join(contents)
+    size = len(content)
+    if size < 128:
+        return bytes([0x30, size]) + content
+    octets = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes([0x30, 0x80 | len(octets)]) + octets + content
+
+
 def _describe(der: bytes) -> dict[str, object]:
     fields: dict[str, object] = {}
     try:

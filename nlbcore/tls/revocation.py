@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     Remark = tuple[int | None, Severity, str, str]  # number of the file, severity, sentence, hint
 
 MAGIC = b"NLB-CRLs"
-VERSION = 2
+VERSION = 3
 _HEADER = struct.Struct("=8sIIQQ")
-_ENTRY = struct.Struct("=qqQIIQQQIIII")
+_ENTRY = struct.Struct("=qqQIIQQQIIIIII")
 
 _HARMLESS = (
     x509.AuthorityKeyIdentifier,
@@ -180,7 +180,8 @@ def compile_table(
         mine = b"" if one is None else one.records
         itself = stand[index] if stand else Standing()
         count = len(mine) // SERIAL
-        entries.append(_ENTRY.pack(due, itself.due, records_at, count, one is not None, *places, *sizes, itself.fault))
+        head = (due, itself.due, records_at, count, one is not None)
+        entries.append(_ENTRY.pack(*head, *places, *sizes, itself.fault, itself.about, 0))
         texts += [issuer.subject, issuer.key, issuer.key_id]
         records.append(mine)
         at += sum(sizes)

@@ -50,11 +50,14 @@ class Standing:
         fault: GOOD; REVOKED by the list of a CA above it; or such a list is MISSING.
         due: Unix seconds; when a list above it becomes overdue.
         by: the CA whose list says so, for people.
+        about: the index of the CA, it or one above it, that is revoked or that has no list above it; of one that is GOOD,
+            the one whose issuer's list becomes overdue then.
     """
 
     fault: int = GOOD
     due: int = NEVER
     by: str = field(default="", compare=False)
+    about: int = field(default=0, compare=False)
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -72,7 +75,8 @@ class _Link:
     def below(self, upper: Standing) -> Standing:
         """How the CA stands by this certificate, when the issuer stands so."""
         worse = min(self.said, upper, key=lambda one: _BEST_LAST.index(one.fault))
-        return Standing(worse.fault, min(self.said.due, upper.due), worse.by)
+        sooner = min(self.said, upper, key=lambda one: one.due)
+        return Standing(worse.fault, sooner.due, worse.by, (worse if worse.fault else sooner).about)
 
 
 def standings(
@@ -130,7 +134,7 @@ def _links(
         for issuer in by_name.get(canonical(certificate.issuer), ()):
             if _issued(authorities[issuer], certificate):
                 said = _said(certificate, authorities[issuer], lists.get(issuer), itself=issuer == index)
-                found.append(_Link(issuer, Standing(said.fault, min(said.due, until), said.by)))
+                found.append(_Link(issuer, Standing(said.fault, min(said.due, until), said.by, index)))
     return found
 
 

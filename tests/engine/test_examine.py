@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from nlbcore.engine.examine import Examined, examine
 from nlbcore.pool.schedulers import Group
 from tests.engine.running import plan
 from tests.engine.secure import Web
+from tests.support.certs import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,10 +34,14 @@ def ask(pki: Pki) -> Ask:
 def test_accepted_and_refused(ask: Ask, pki: Pki) -> None:
     """Asked again, it says the same."""
     for _ in range(3):
-        assert ask([pki.client.der]) == ("open", "", 0, 0)
+        assert ask([pki.client.der]) == ("open", "", 0, 0, b"")
         assert ask([pki.other.client("x").der]).word == "unknown_ca"
         refused = ask([pki.bad_client("expired").der])
         assert (refused.word, refused.verify_error, refused.verify_depth) == ("expired", 10, 0)
+        assert refused.authority == b""
+        late = pki.root.intermediate("Late", not_after=now() - dt.timedelta(hours=1))
+        refused = ask([late.client("below").der, late.certificate.public_bytes(Encoding.DER)])
+        assert (refused.word, refused.verify_depth, refused.authority) == ("expired", 1, late.name.public_bytes())
 
 
 def test_what_is_no_certificate(ask: Ask) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from nlbcore.engine import counters
 from nlbcore.engine.journal import record_layout
@@ -100,6 +101,17 @@ def test_an_access_record(door: Any, ring: Any) -> None:
         "termination": "server_reset",
         "termination_detail": "words: connection reset by peer",
     }
+
+
+def test_the_authority_that_it_is_about(door: Any, ring: Any) -> None:
+    """The CA certificate's subject, only where the verdict is about that, and only as long as names usually are."""
+    found = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "A CA")])
+    long = x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATIONAL_UNIT_NAME, "x" * 60)] * 15)
+    for name, depth, error in ((found, 1, 10), (found, 0, 10), (found, 1, 0), (long, 1, 10)):
+        fields = {"verify_error": error, "verify_depth": depth, "authority": name.public_bytes()}
+        door.write_access(fields, b"der")
+    told = [line.get("verify_ca_subject") for line in lines(ring)]
+    assert told == ["CN=A CA", None, None, None]
 
 
 def test_what_never_came(door: Any, ring: Any) -> None:

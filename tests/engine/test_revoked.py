@@ -146,6 +146,27 @@ def test_how_the_ca_stands(door: Any) -> None:
     assert door.look_up(made, leaf(1, name("two")), b"KEY A", NOW + 1) == REVOKED
 
 
+def test_whom_it_is_about(door: Any) -> None:
+    """The CA that is revoked, has no list above it, or below a list that is overdue; nobody where it is the client's own CA
+    that says so or says nothing.
+    """
+    stand = [Standing(1, about=2), Standing(2, about=1), Standing(0, NOW, about=1)]
+    made = Table(table((A, [1]), (B, [1]), (C, [1]), stand=stand, due=NOW + 9))
+    below = leaf(2, name("two"))
+    assert door.look_about(made, leaf(2), b"KEY A", NOW) == (REVOKED, C.subject)
+    assert door.look_about(made, leaf(2), b"KEY B", NOW) == (MISSING, B.subject)
+    assert door.look_about(made, leaf(1), b"KEY B", NOW) == (REVOKED, b"")
+    assert door.look_about(made, below, b"KEY A", NOW) == (OK, b"")
+    assert door.look_about(made, below, b"KEY A", NOW + 1) == (OVERDUE, B.subject)
+    assert door.look_about(made, below, b"KEY A", NOW + 1, True) == (OK, b"")
+    assert door.look_about(made, below, b"KEY A", NOW + 10) == (OVERDUE, b""), "that of its own CA"
+    assert door.look_about(made, leaf(1, name("four")), b"KEY A", NOW) == (MISSING, b"")
+    unlisted = Table(table((A, None), stand=[Standing(2)]))
+    assert door.look_about(unlisted, leaf(2), b"KEY A", NOW) == (MISSING, b"")
+    with pytest.raises(ValueError, match="entry 0 leads out of it"):
+        Table(table((A, [1]), stand=[Standing(1, about=1)]))
+
+
 def test_serial_numbers(door: Any) -> None:
     """The most that RFC 5280 has, with and without its sign octet; longer ones; negative ones fail closed."""
     most = 2**160 - 1

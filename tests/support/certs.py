@@ -111,11 +111,12 @@ class Authority:
         is_ca: bool = True,
         not_after: dt.datetime | None = None,
         extensions: Sequence[x509.ExtensionType] = (),
+        subject: x509.Name | None = None,
     ) -> None:
         self.folder = folder
         self.issuer = issuer
         self.key = new_key(key) if isinstance(key, str) else key
-        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self.name = _common_name(name) if subject is None else subject
         signer = issuer or self
         builder = (
             x509.CertificateBuilder()

@@ -28,7 +28,7 @@ HEAD = re.findall(
 )
 OLD = {"termination": int(Termination.EXPIRED), "verify_error": 10}
 UNKNOWN = {"termination": int(Termination.UNKNOWN_CA), "verify_error": 20}
-TEXTS = ("cipher", "group", "name", "alpn", "proxy", "detail", "der")
+TEXTS = ("cipher", "group", "name", "alpn", "proxy", "authority", "detail", "der")
 NAMES = Names("n1", {0: "web", 3: "api"}, {1: "app"}, {0: "a", 7: "b"})
 # In the order of the contract.
 CONTRACT = re.findall(
@@ -36,7 +36,7 @@ CONTRACT = re.findall(
     "time node worker generation connection listener client_ip client_port proxy_ip proxy_port server_group server tls_protocol_version "
     "tls_cipher_suite tls_named_group tls_resumed domain_name alpn client_cert_subject client_cert_issuer "
     "client_cert_serial client_cert_sha256 client_cert_not_after client_cert_sans client_cert_proven verify_result "
-    "received_bytes sent_bytes tls_handshake_time_ms connect_time_ms connection_time_ms termination termination_detail",
+    "verify_ca_subject received_bytes sent_bytes tls_handshake_time_ms connect_time_ms connection_time_ms termination termination_detail",
 )
 
 
@@ -95,6 +95,7 @@ def test_a_full_line(pki: Pki) -> None:
         name=b"www.example.com",
         alpn=b"h2",
         proxy=bytes([198, 51, 100, 9]) + (8443).to_bytes(2, "big"),
+        authority=pki.root.name.public_bytes(),
         detail=b"half_close_timeout",
         der=pki.client.der,
     )
@@ -119,6 +120,7 @@ def test_a_full_line(pki: Pki) -> None:
         "domain_name": "www.example.com",
         "alpn": "h2",
         "verify_result": 0,
+        "verify_ca_subject": "CN=Test Root",
         "received_bytes": 2**63,
         "sent_bytes": 5,
         "tls_handshake_time_ms": 1.234,

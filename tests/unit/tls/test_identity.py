@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nlbcore.tls.identity import describe
+from nlbcore.tls.identity import describe, name_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -159,3 +159,20 @@ def test_the_answers_are_remembered() -> None:
     describe(der)
     assert describe.cache_info().hits == before + 1
     assert describe.cache_info().maxsize == 512
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 9, 20])
+def test_a_name_alone(count: int) -> None:
+    """As in a certificate, of every length."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Ä, " + "x" * 50)] * count)
+    assert name_text(name.public_bytes()) == (name.rfc4514_string() or None)
+
+
+@given(st.binary(max_size=40))
+@example(b"")
+@example(b"\x30\x02\x31\x00")
+def test_a_name_that_cannot_be_read(der: bytes) -> None:
+    """Nobody's, and never an exception."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert name_text(der) is None or isinstance(name_text(der), str)

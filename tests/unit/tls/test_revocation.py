@@ -271,13 +271,13 @@ def test_the_chain(pki: Pki) -> None:
 def test_the_layout(pki: Pki) -> None:
     """An empty table, and one CA without a list: byte for byte as engine/revoked draws it."""
     assert compile_table([], []) == (
-        b"NLB-CRLs" + (2).to_bytes(4, "little") + bytes(4) + (32).to_bytes(8, "little") + bytes(8)
+        b"NLB-CRLs" + (3).to_bytes(4, "little") + bytes(4) + (32).to_bytes(8, "little") + bytes(8)
     )
     ca = Compiled((), b"SUBJECT", b"THE KEY", b"ID", True, pki.root.key.public_key(), "x")
-    table = compile_table([], [ca], [Standing(MISSING, 77)])
-    assert len(table) == 32 + 72 + 16
+    table = compile_table([], [ca], [Standing(MISSING, 77, about=5)])
+    assert len(table) == 32 + 80 + 16
     assert table[40:48] == (77).to_bytes(8, "little")
-    assert table[100:] == (2).to_bytes(4, "little") + b"SUBJECTTHE KEYID"
+    assert table[100:] == (2).to_bytes(4, "little") + (5).to_bytes(4, "little") + bytes(4) + b"SUBJECTTHE KEYID"
 
 
 def test_damaged_lists(pki: Pki) -> None:

@@ -95,6 +95,21 @@ def test_one_above_the_other(pki: Pki) -> None:
         assert faults == [GOOD, REVOKED, REVOKED]
 
 
+def test_whom_it_is_about(pki: Pki) -> None:
+    """The CA that is revoked or has no list above it, else the one whose issuer's list becomes overdue first."""
+    lower = pki.intermediate.intermediate("Lower")
+    ca = [lower.certificate, pki.intermediate.certificate, pki.root.certificate]
+    serial = pki.intermediate.certificate.serial_number
+    for lists, about in (
+        ([(pki.root, [serial], SOON), (pki.intermediate, [], SOON)], [1, 1]),
+        ([(pki.root, [], SOON)], [0, 1]),
+        ([(pki.intermediate, [], SOON)], [1, 1]),
+        ([(pki.root, [], SOON), (pki.intermediate, [], LATE)], [1, 1]),
+        ([(pki.root, [], LATE), (pki.intermediate, [], SOON)], [0, 1]),
+    ):
+        assert [one.about for one in stand(ca, *lists)[:2]] == about
+
+
 def test_namesakes(pki: Pki) -> None:
     """A CA of the root's name that has not signed it says nothing of it."""
     namesake = Authority(pki.folder, "Test Root")
