@@ -114,12 +114,13 @@ def _print(name: str, file: Path, found: Explanation) -> None:
     if found.mode == "report" and word:
         tell("  mode = report: it is let in all the same, and this is logged and counted")
     if found.detail:
-        about = f", certificate {found.certificate + 1} of the chain" if found.certificate else ""
-        tell(f"  {found.detail}{about}")
+        about = f", certificate at depth {found.depth}" if found.depth else ""
+        subject = f": {found.verify_ca_subject}" if found.verify_ca_subject else ""
+        tell(f"  {found.detail}{about}{subject}")
     if found.allowed:
         tell(f"  {found.allowed}")
-    for subject in found.chain:
-        tell(f"    {subject}")
+    for depth, subject in enumerate(found.chain):
+        tell(f"    {depth:2} {subject}")
     for stage, result, about in found.stages:
         tell(f"{stage:12} {about}", before=f"  {click.style(f'{result:15}', fg=_COLOURS.get(result))} ")
     if found.advice:

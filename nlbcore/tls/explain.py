@@ -28,6 +28,7 @@ from nlbcore.tls.context import (
     settings,
     store_address,
 )
+from nlbcore.tls.identity import name_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -94,9 +95,10 @@ class Explanation:
         accepted: whether the client is let in
         word: ACCEPTED, or the word that would stand in the log - in `report` as the verdict
         detail: what the log says beside it
-        certificate: the number in the chain of the certificate that it is about
+        depth: of the certificate in the chain that it is about, as the log and OpenSSL count: 0 is the client's
+        verify_ca_subject: the subject of the CA certificate that it is about, as in the log; empty if it is the client's
         stages: name, "passed", "failed", "not reached" or "not configured", and what it is about
-        chain: subjects, the client first, up to a CA of the listener if one is found
+        chain: subjects by depth, the client's first, up to a CA of the listener if one is found
         advice: what to do
         allowed: the entry of `allow` that matches, in words
     """
@@ -105,7 +107,8 @@ class Explanation:
     accepted: bool
     word: str
     detail: str
-    certificate: int
+    depth: int
+    verify_ca_subject: str
     stages: tuple[tuple[str, str, str], ...]
     chain: tuple[str, ...]
     advice: str
@@ -130,7 +133,7 @@ def explain(
     """
     auth = listener.client_auth
     if auth.mode == "off":
-        return Explanation("off", True, ACCEPTED, "clients are not asked for a certificate", 0, (), (), "", "")
+        return Explanation("off", True, ACCEPTED, "clients are not asked for a certificate", 0, "", (), (), "", "")
     wanted = _by_hand(settings(name, listener, material, policies))
     rules = Rules(material.rules) if material.rules is not None else None
     found = _examined(listener, material, wanted, rules, chain)
@@ -141,7 +144,8 @@ def explain(
         accepted=word == ACCEPTED or auth.mode == "report",
         word=word,
         detail=found.detail,
-        certificate=found.verify_depth,
+        depth=found.verify_depth,
+        verify_ca_subject=name_text(found.authority) or "",
         stages=_stages(word, lists=material.revocations is not None, rules=rules is not None),
         chain=_chain(wanted.store, chain),
         advice=ADVICE.get(word, "") + (ADVICE_ABOUT_CHAINS.get(word, "") if auth.crl_scope == "chain" else ""),

@@ -245,10 +245,13 @@ def test_explained(run: Run, case: str) -> None:
     done = CliRunner().invoke(explain, arguments)
     told = json.loads(done.stdout)
     assert (told["word"], told["accepted"], done.exit_code) == (word, word == ACCEPTED, int(word != ACCEPTED))
-    assert told["certificate"] == 0 or told["detail"]
+    assert told["depth"] == 0 or (told["detail"] and told["verify_ca_subject"])
     for version in VERSIONS:
-        detail = run.full[case, version].line.get("termination_detail", "")
+        line = run.full[case, version].line
+        detail = line.get("termination_detail", "")
         assert told["detail"] in detail or (word == "unknown_ca" and detail.endswith("not found"))
+        assert detail.endswith(f", certificate at depth {told['depth']}") is bool(told["depth"])
+        assert told["verify_ca_subject"] == line.get("verify_ca_subject", "")
 
 
 def test_without_a_certificate_where_none_is_needed(run: Run) -> None:
