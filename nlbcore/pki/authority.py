@@ -270,6 +270,15 @@ class Authority:
         leaf = Leaf(wanted, public_key, entry.name, new, term or Term(days=entry.days), renews=entry)
         return self._issue(leaf, key=key, replace=force or out is None)
 
+    def check_live(self) -> None:
+        """Whether it can issue at all.
+
+        Raises:
+            PkiError: its intermediate has been revoked, or the index is damaged.
+        """
+        with index.opened(self.folder / store.INDEX, change=False) as journal:
+            self._live(journal)
+
     def due(self, before: dt.timedelta, profiles: Sequence[str] = PROFILES) -> list[Entry]:
         """The certificates to be renewed that end within `before`; see `renewal.due`."""
         return renewal.due(self.entries(), index.now(), before, profiles)
@@ -310,9 +319,7 @@ class Authority:
             index.opened(self.folder / store.INDEX, change=True) as journal,
             journal.undone_on_failure(),
         ):
-            if self._own(journal).revoked_at is not None:
-                text = f"the intermediate of {self.folder} has been revoked: nothing it signs is accepted"
-                raise PkiError(text)
+            self._live(journal)
             if leaf.renews is not None and journal.entries[leaf.renews.serial].revoked_at is not None:
                 raise PkiError(f"{leaf.name} has been revoked meanwhile: it is not renewed")
             journal.issued(entry)
@@ -384,7 +391,8 @@ class Authority:
         self._hierarchy.prepare(INTERMEDIATE, ROOT)
         with index.opened(self.folder / store.INDEX, change=True) as journal:
             taken = revoke.revoked(revoke.find(journal, target), target, reason, index.now())
-            return Revoked(tuple(taken), self._write_lists(journal, taken, self.settings.crl_days))
+            crl = self._write_lists(journal, taken, self.settings.crl_days)
+            return Revoked(tuple(journal.standing(taken)), crl)
 
     def release(self, target: str) -> Revoked:
         """Give back what has been revoked with the reason certificateHold, and write new lists; see `revoke`.
@@ -395,7 +403,8 @@ class Authority:
         self._hierarchy.prepare(INTERMEDIATE, ROOT)
         with index.opened(self.folder / store.INDEX, change=True) as journal:
             given = revoke.released(revoke.find(journal, target), target)
-            return Revoked(tuple(given), self._write_lists(journal, given, self.settings.crl_days))
+            crl = self._write_lists(journal, given, self.settings.crl_days)
+            return Revoked(tuple(journal.standing(given)), crl)
 
     def crl(self, days: int | None = None, *, if_older: dt.timedelta | None = None) -> Crl:
         """Write the lists of revoked certificates, one for each of intermediate and root, into `ca.crl`.
@@ -431,7 +440,7 @@ class Authority:
     def entries(self) -> list[Entry]:
         """All certificates this authority has issued, in that order; the first is its intermediate."""
         with index.opened(self.folder / store.INDEX, change=False) as journal:
-            return list(journal.entries.values())
+            return journal.standing(journal.entries.values())
 
     def describe(self) -> dict[str, Any]:
         """What `nlb ca show` prints."""
@@ -439,14 +448,15 @@ class Authority:
             pass
         now = index.now()
         own = journal.entries.get(self.intermediate.serial_number)
-        leaves = [entry.status(now) for entry in journal.entries.values() if entry.profile != AUTHORITY]
+        entries = journal.standing(journal.entries.values())
+        leaves = [entry.status(now) for entry in entries if entry.profile != AUTHORITY]
         crl = self.folder / store.CRL
         return {
             "folder": str(self.folder),
             "name": self.settings.name,
             ROOT: self._described(ROOT),
             INTERMEDIATE: {**self._described(INTERMEDIATE), "status": own.status(now) if own else "not in the index"},
-            "certificates": {status: leaves.count(status) for status in ("valid", "expired", "revoked")},
+            "certificates": {status: leaves.count(status) for status in index.STATUSES},
             "crl": {
                 "file": str(crl) if crl.exists() else None,
                 "number": journal.crl_number or None,
@@ -460,6 +470,10 @@ class Authority:
             "key_present": self._hierarchy.has_key(which),
             "key_encrypted": self._hierarchy.is_encrypted(which),
         }
+
+    def _live(self, journal: Index) -> None:
+        if self._own(journal).revoked_at is not None:
+            raise PkiError(f"the intermediate of {self.folder} has been revoked: nothing it signs is accepted")
 
     def _own(self, journal: Index) -> Entry:
         """The intermediate's entry: an index without it has been emptied, or the authority replaced meanwhile."""

@@ -20,7 +20,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,9 @@ _LOCK_PAUSES = (0.002, 0.1)
 
 AUTHORITY = "ca"
 """The profile of an intermediate in the index."""
+
+STATUSES = ("valid", "expired", "revoked", "issuer revoked")
+"""What a certificate can be; the last is for one that is good itself, below an intermediate that has been revoked."""
 
 
 @dataclass(frozen=True)
@@ -62,16 +65,20 @@ class Entry:
     """How long it was asked to be valid, if that was said; a renewed one is as long."""
     renews: int | None = None
     """The serial number of the certificate that it follows."""
+    issuer_revoked: bool = False
+    """The intermediate that has issued it has been revoked; see `Index.standing`."""
 
     @property
     def serial_hex(self) -> str:
         return serial_hex(self.serial)
 
     def status(self, now: dt.datetime) -> str:
-        """revoked, expired or valid."""
+        """One of `STATUSES`."""
         if self.revoked_at is not None:
             return "revoked"
-        return "expired" if self.not_after < now else "valid"
+        if self.not_after < now:
+            return "expired"
+        return "issuer revoked" if self.issuer_revoked else "valid"
 
     def as_dict(self, now: dt.datetime) -> dict[str, object]:
         return {
@@ -133,6 +140,16 @@ class Index:
         ]
         updates = {issuer: stamp(moment) for issuer, moment in next_updates.items()}
         self._append([*events, _event("crl", number=number, next_update=updates)])
+
+    def standing(self, entries: Iterable[Entry]) -> list[Entry]:
+        """These entries, each with whether its issuer has been revoked.
+
+        The newest certificate of the intermediate counts: older ones have the same key, and verifiers are given the newest.
+        """
+        own = [entry for entry in self.entries.values() if entry.profile == AUTHORITY]
+        if not own or own[-1].revoked_at is None:
+            return list(entries)
+        return [entry if entry.profile == AUTHORITY else replace(entry, issuer_revoked=True) for entry in entries]
 
     def clear(self) -> None:
         """Empty a journal that was opened blank."""

@@ -49,7 +49,7 @@ def due(entries: Iterable[Entry], now: dt.datetime, before: dt.timedelta, profil
     """The certificates that end within `before`, each the newest of its name, profile and file, and not renewed elsewhere.
 
     Not those that have ended: one that was let lapse does not come back to life by a timer. Nor those whose newest has
-    been revoked: their holder is to have none.
+    been revoked: their holder is to have none. Nor those whose issuer has been: nothing that it signs is accepted.
     """
     entries = list(entries)
     renewed = followed(entries)
@@ -60,7 +60,10 @@ def due(entries: Iterable[Entry], now: dt.datetime, before: dt.timedelta, profil
     return [
         one
         for one in latest.values()
-        if one.revoked_at is None and one.serial not in renewed and now < one.not_after <= now + before
+        if one.revoked_at is None
+        and not one.issuer_revoked
+        and one.serial not in renewed
+        and now < one.not_after <= now + before
     ]
 
 

@@ -11,7 +11,7 @@ import rich_click as click
 from nlbcli.ca.options import authority_option, naming_options
 from nlbcore.pki.words import PROFILES
 
-COLOURS = {"valid": "green", "expired": "yellow", "revoked": "red"}
+COLOURS = {"valid": "green", "expired": "yellow", "revoked": "red", "issuer revoked": "red"}
 
 
 @click.command("list")
@@ -25,7 +25,11 @@ COLOURS = {"valid": "green", "expired": "yellow", "revoked": "red"}
 def command(folder: Path, *, expiring: str | None, as_json: bool) -> None:
     """List the certificates that an authority has issued, oldest first; the first is its own intermediate.
 
-    --expiring leaves out what has ended or has been revoked, and what a newer certificate has followed.
+    STATUS is valid, expired, revoked, or `issuer revoked`: the certificate itself is good, but the intermediate that has
+    issued it has been revoked, so whoever looks at the whole chain refuses it.
+
+    --expiring lists only what is valid: not what has ended, or has been revoked itself or with its issuer, nor what a newer
+    certificate has followed.
     """
     from nlbcore.pki.authority import Authority
     from nlbcore.pki.dates import span

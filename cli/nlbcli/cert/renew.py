@@ -73,6 +73,7 @@ def command(
 
     With --all and --before it is made for a timer: it does what is due, prints a line for each, says nothing if nothing is,
     and goes on after a failure, to exit with 1 at the end. Certificates that have ended or have been revoked are left alone.
+    Once the intermediate has been revoked, it says so and exits with 1: nothing that it signs is accepted.
     """
     if everything == (target is not None):
         raise UsageProblem("which certificate? Give its NAME, SERIAL or FILE, or --all with --before TIME")
@@ -100,7 +101,9 @@ def _due(authority: Authority, before: str | None, profile: str | None) -> list[
     from nlbcore.pki.dates import span
 
     assert before is not None
-    return authority.due(span(before, "before"), PROFILES if profile is None else (profile,))
+    within = span(before, "before")
+    authority.check_live()
+    return authority.due(within, PROFILES if profile is None else (profile,))
 
 
 def _all(authority: Authority, due: list[Entry], options: dict[str, Any], *, as_json: bool) -> bool:

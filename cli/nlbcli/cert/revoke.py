@@ -58,6 +58,7 @@ def tell(revoked: Revoked, *, as_json: bool) -> None:
         click.echo(json.dumps({key: entries, "crl": revoked.crl.as_dict()}, indent=2, ensure_ascii=False))
         return
     for entry in revoked.entries:
-        what = f"revoked ({entry.reason})" if entry.revoked_at else "is good again"
+        good = "is on hold no more, but its issuer has been revoked" if entry.issuer_revoked else "is good again"
+        what = f"revoked ({entry.reason})" if entry.revoked_at else good
         click.echo(f"{entry.name}: {entry.profile} certificate {entry.serial_hex} {what}")
     tell_list(revoked.crl)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from nlbcore.pki.authority import Authority
@@ -29,6 +30,43 @@ def test_list(folder: Path) -> None:
     assert [one["name"] for one in shown] == ["intermediate", "alice", "www"]
     assert (shown[1]["status"], shown[1]["reason"]) == ("revoked", "superseded")
     assert shown[2]["revoked_at"] is None
+
+
+def test_below_a_revoked_intermediate(folder: Path) -> None:
+    """What it has issued is good for nobody who looks at the whole chain: said so, and good again when it is."""
+    authority = Authority.open(folder / "ca")
+    authority.issue(Request("alice", "client", term=Term(days=5)), out=folder)
+    authority.issue(Request("mallory", "client", term=Term(days=5)), out=folder)
+    authority.revoke("mallory")
+    listed = ("cert", "list", "--ca", "ca")
+    assert nlb("cert", "revoke", "intermediate", "--ca", "ca", "--reason", "certificateHold", cwd=folder).returncode == 0
+    result = nlb(*listed, cwd=folder)
+    assert (result.returncode, result.stderr) == (0, "")
+    _, own, alice, mallory = (re.split("  +", line) for line in result.stdout.splitlines())
+    assert (own[2], alice[:3], mallory[2]) == ("revoked", ["alice", "client", "issuer revoked"], "revoked")
+    shown = json.loads(nlb(*listed, "--json", cwd=folder).stdout)
+    assert [one["status"] for one in shown] == ["revoked", "issuer revoked", "revoked"]
+    assert (shown[1]["revoked_at"], shown[1]["reason"]) == (None, None)
+    assert json.loads(nlb(*listed, "--expiring", "30d", "--json", cwd=folder).stdout) == []
+    counted = json.loads(nlb("ca", "show", "ca", "--json", cwd=folder).stdout)["certificates"]
+    assert counted == {"valid": 0, "expired": 0, "revoked": 1, "issuer revoked": 1}
+    trust = ("--ca-file", "ca/chain.crt", "--crl", "ca/ca.crl")
+    assert nlb("cert", "verify", "alice.crt", *trust, cwd=folder).returncode == 2
+    assert nlb("cert", "unrevoke", "intermediate", "--ca", "ca", cwd=folder).returncode == 0
+    shown = json.loads(nlb(*listed, "--expiring", "30d", "--json", cwd=folder).stdout)
+    assert [(one["name"], one["status"]) for one in shown] == [("alice", "valid")]
+    assert nlb("cert", "verify", "alice.crt", *trust, "--warn-days", "0", cwd=folder).returncode in {0, 1}
+
+
+def test_an_older_certificate_of_the_intermediate(folder: Path) -> None:
+    """A newer one with the same key vouches for what the old one has issued."""
+    authority = Authority.open(folder / "ca")
+    authority.issue(Request("alice", "client"), out=folder)
+    old = authority.entries()[0].serial_hex
+    authority.renew_authority(intermediate_days=100)
+    authority.revoke(old, "superseded")
+    shown = json.loads(nlb("cert", "list", "--ca", "ca", "--json", cwd=folder).stdout)
+    assert [one["status"] for one in shown] == ["revoked", "valid", "valid"]
 
 
 def test_what_ends_soon(folder: Path) -> None:

@@ -65,6 +65,17 @@ def test_all_for_a_timer(folder: Path) -> None:
     assert [entry.name for entry in authority.due(dt.timedelta(days=10))] == ["bob"]
 
 
+def test_all_below_a_revoked_intermediate(folder: Path) -> None:
+    """Said once, and a failure for the timer to tell: nothing of this authority can be renewed."""
+    authority = Authority.open(folder / "ca")
+    for name in ("alice", "bob"):
+        authority.issue(Request(name, "client", term=Term(days=5)), out=folder)
+    authority.revoke("intermediate")
+    result = nlb("cert", "renew", "--all", "--before", "10d", "--ca", "ca", cwd=folder)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "nlb: the intermediate of ca has been revoked: nothing it signs is accepted\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -29,6 +29,16 @@ def test_from_hold(folder: Path) -> None:
     assert shown["crl"]["number"] == 4
 
 
+def test_below_a_revoked_intermediate(folder: Path) -> None:
+    """It is not called good."""
+    Authority.open(folder / "ca").issue(Request("alice", "client"), out=folder)
+    for name in ("alice", "intermediate"):
+        nlb("cert", "revoke", name, "--ca", "ca", "--reason", "certificateHold", cwd=folder)
+    result = nlb("cert", "unrevoke", "alice", "--ca", "ca", cwd=folder)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert " is on hold no more, but its issuer has been revoked\n" in result.stdout
+
+
 def test_refused(folder: Path) -> None:
     Authority.open(folder / "ca").issue(Request("alice", "client"), out=folder)
     result = nlb("cert", "unrevoke", "alice", "--ca", "ca", cwd=folder)

@@ -166,12 +166,12 @@ def test_describe(tmp_path: Path, authority: Authority) -> None:
     authority.issue(Request("alice", "client"), out=tmp_path)
     authority.issue(Request("bob", "client"), out=tmp_path)
     shown = authority.describe()
-    assert shown["certificates"] == {"valid": 2, "expired": 0, "revoked": 0}
+    assert shown["certificates"] == {"valid": 2, "expired": 0, "revoked": 0, "issuer revoked": 0}
     assert shown["crl"] == {"file": None, "number": None, "next_update": {}}
     authority.revoke("bob")
     (authority.folder / "root.key").rename(tmp_path / "root.key")
     shown = authority.describe()
-    assert shown["certificates"] == {"valid": 1, "expired": 0, "revoked": 1}
+    assert shown["certificates"] == {"valid": 1, "expired": 0, "revoked": 1, "issuer revoked": 0}
     assert shown["root"]["key_present"] is False
     assert shown["intermediate"]["key_present"] is True
     assert shown["crl"]["number"] == 1

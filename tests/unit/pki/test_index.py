@@ -79,6 +79,10 @@ def test_status() -> None:
     assert ALICE.status(BEGIN) == "valid"
     assert ALICE.status(END + dt.timedelta(1)) == "expired"
     assert replace(ALICE, revoked_at=BEGIN).status(END + dt.timedelta(1)) == "revoked"
+    below = replace(ALICE, issuer_revoked=True)
+    assert below.status(BEGIN) == below.as_dict(BEGIN)["status"] == "issuer revoked"
+    assert below.status(END + dt.timedelta(1)) == "expired"
+    assert replace(below, revoked_at=BEGIN).status(BEGIN) == "revoked"
     assert replace(ALICE, revoked_at=BEGIN, reason="superseded").as_dict(BEGIN)["revoked_at"] == "2026-01-01T00:00:00Z"
 
 

@@ -174,6 +174,7 @@ def test_what_is_due() -> None:
         entry("followed", 5, 30 * DAY),
         entry("ended", 6, -DAY),
         entry("revoked", 7, 3 * DAY, revoked_at=NOW),
+        entry("issuer-revoked", 14, 3 * DAY, issuer_revoked=True),
         entry("newest-revoked", 8, 3 * DAY),
         entry("newest-revoked", 9, 30 * DAY, revoked_at=NOW),
         entry("web", 10, 10 * DAY, profile="server"),
