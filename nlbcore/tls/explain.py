@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from nlbcore.tls.material import ListenerMaterial
 
 ACCEPTED = "accepted"
+TOO_LONG = "chain_too_long"
 
 STAGES = (
     ("certificate", "whether it can be read", ("bad_certificate",)),
@@ -70,6 +71,12 @@ ADVICE = {
     "denied": "take the entry out of `deny`, if its owner is welcome",
 }
 
+DEEPEST = 100
+"""What `depth` may be at most."""
+
+NO_USE = "a greater `depth` does not help"
+"""What is advised instead of one where the listener refuses the certificate all the same."""
+
 ADVICE_ABOUT_CHAINS = {
     "revoked": "; if `nlb check` says that its CA is the one revoked, from another CA",
     "crl_overdue": "; `nlb check` names it",
@@ -99,6 +106,7 @@ class Explanation:
         verify_ca_subject: the subject of the CA certificate that it is about, as in the log; empty if it is the client's
         stages: name, "passed", "failed", "not reached" or "not configured", and what it is about
         chain: subjects by depth, the client's first, up to a CA of the listener if one is found
+        with_more_depth: the word if `depth` were as great as can be; empty unless the chain is too long
         advice: what to do
         allowed: the entry of `allow` that matches, in words
     """
@@ -111,6 +119,7 @@ class Explanation:
     verify_ca_subject: str
     stages: tuple[tuple[str, str, str], ...]
     chain: tuple[str, ...]
+    with_more_depth: str
     advice: str
     allowed: str
 
@@ -133,11 +142,14 @@ def explain(
     """
     auth = listener.client_auth
     if auth.mode == "off":
-        return Explanation("off", True, ACCEPTED, "clients are not asked for a certificate", 0, "", (), (), "", "")
+        return Explanation("off", True, ACCEPTED, "clients are not asked for a certificate", 0, "", (), (), "", "", "")
     wanted = _by_hand(settings(name, listener, material, policies))
     rules = Rules(material.rules) if material.rules is not None else None
     found = _examined(listener, material, wanted, rules, chain)
-    word = ACCEPTED if found.word == "open" else found.word
+    word = _word(found)
+    deeper = ""
+    if word == TOO_LONG:
+        deeper = _word(_examined(listener, material, replace(wanted, depth=DEEPEST), rules, chain))
     matching = rules.look(chain[0]).allowed if rules is not None and word == ACCEPTED else None
     return Explanation(
         mode=auth.mode,
@@ -148,9 +160,23 @@ def explain(
         verify_ca_subject=name_text(found.authority) or "",
         stages=_stages(word, lists=material.revocations is not None, rules=rules is not None),
         chain=_chain(wanted.store, chain),
-        advice=ADVICE.get(word, "") + (ADVICE_ABOUT_CHAINS.get(word, "") if auth.crl_scope == "chain" else ""),
+        with_more_depth=deeper,
+        advice=_advice(word, deeper, chain=auth.crl_scope == "chain"),
         allowed=f"allow[{matching}] {(auth.allow or ())[matching]}" if matching is not None else "",
     )
+
+
+def _word(found: Examined) -> str:
+    return ACCEPTED if found.word == "open" else found.word
+
+
+def _advice(word: str, deeper: str, *, chain: bool) -> str:
+    """For a chain that is too long it depends on what would be said of it with more depth."""
+    if deeper == TOO_LONG:
+        return f"{NO_USE}, a CA above it limits the length of the path: have it issued by one nearer to that, or add a nearer CA to `ca`"
+    if deeper not in {"", ACCEPTED}:
+        return f"{NO_USE}, it would then be refused as {deeper}: {_advice(deeper, '', chain=chain)}"
+    return ADVICE.get(word, "") + (ADVICE_ABOUT_CHAINS.get(word, "") if chain else "")
 
 
 def _by_hand(wanted: Settings) -> Settings:
@@ -206,7 +232,7 @@ def _examined(
         rules=rules,
         overdue_accepted=auth.on_crl_overdue == "accept",
         store=store_address(wanted.store),
-        depth=auth.depth,
+        depth=wanted.depth,
     )
     return examine(plan, chain)
 

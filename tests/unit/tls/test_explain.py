@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from nlbcore.config.model import Config
 from nlbcore.termination import WORDS
-from nlbcore.tls.explain import ACCEPTED, ADVICE, ADVICE_ABOUT_CHAINS, STAGES, explain
+from nlbcore.tls.explain import ACCEPTED, ADVICE, ADVICE_ABOUT_CHAINS, NO_USE, STAGES, explain
 from nlbcore.tls.material import load_material
 from tests.support.certs import Issued, Pki
 from tests.support.lists import revocation_list, write_lists
@@ -36,7 +38,9 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Any:
         )
         found, findings = load_material(made, lambda _: (1, 1), "x.toml")
         assert found is not None, findings
-        return explain("web", made.listeners["web"], found.listeners["web"], [(issued or pki.client).der])
+        chain = x509.load_pem_x509_certificates((issued or pki.client).path.read_bytes())
+        given = [one.public_bytes(Encoding.DER) for one in chain]
+        return explain("web", made.listeners["web"], found.listeners["web"], given)
 
     asked.pki = pki  # type: ignore[attr-defined]
     return asked
@@ -70,6 +74,28 @@ def test_the_advice_where_a_ca_may_be_the_one_that_is_revoked(ask: Any, tmp_path
     lists = write_lists(tmp_path, revocation_list(ask.pki.root, ask.pki.client))
     found = ask(crl=str(lists), crl_scope=scope)
     assert (found.word, found.advice) == ("revoked", ADVICE["revoked"] + more)
+
+
+def test_more_depth(ask: Any) -> None:
+    """The word is the listener's; the advice is to raise `depth` only where that helps."""
+    deep = ask.pki.deep_client("deep", 2)
+    last = ask.pki.root.intermediate("Last One", path_length=0)
+    for issued, auth, deeper, advice in (
+        (deep, {}, "accepted", ADVICE["chain_too_long"]),
+        (deep, {"deny": "cn:deep"}, "denied", f"{NO_USE}, it would then be refused as denied: {ADVICE['denied']}"),
+        (
+            ask.pki.other.intermediate("One").intermediate("Two").client("foreign"),
+            {},
+            "unknown_ca",
+            f"{NO_USE}, it would then be refused as unknown_ca: {ADVICE['unknown_ca']}",
+        ),
+        (last.intermediate("One Too Many").client("low"), {}, "chain_too_long", f"{NO_USE}, a CA above it limits the"),
+    ):
+        found = ask(issued, depth=0, **auth)
+        assert (found.word, found.with_more_depth) == ("chain_too_long", deeper)
+        assert found.advice.startswith(advice)
+    found = ask(ask.pki.other.client("x"), depth=0)
+    assert (found.word, found.with_more_depth, found.advice) == ("unknown_ca", "", ADVICE["unknown_ca"])
 
 
 def test_reported_and_off(ask: Any) -> None:
