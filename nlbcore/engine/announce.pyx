@@ -10,12 +10,12 @@ resumes. No header is longer than the listener's limit: what has no room is left
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdio cimport snprintf
-from libc.string cimport memcmp, memcpy, memset, strlen
+from libc.string cimport memcpy, memset, strlen
 from nlbcore.engine.buf cimport SCRATCH, plaintext
 from nlbcore.engine.common_name cimport COMMON_NAME, common_name
 from nlbcore.engine.linux.socket cimport (
-    AF_INET, AF_INET6, AF_UNIX, getsockname, ntohs, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage, sockaddr_un,
-    socklen_t,
+    AF_INET, AF_INET6, AF_UNIX, getsockname, ipv4_mapped, ntohs, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage,
+    sockaddr_un, socklen_t,
 )
 from nlbcore.engine.openssl cimport (
     ASN1_OBJECT, EVP_PKEY, EVP_PKEY_EC, EVP_PKEY_RSA, EVP_PKEY_RSA_PSS, TLSEXT_NAMETYPE_host_name, X509,
@@ -33,9 +33,6 @@ from nlbcore.proxy_protocol cimport (
 
 cdef enum:
     UNIQUE_ID = 128         # bytes that the specification allows
-
-# an IPv4 address in an IPv6 one (RFC 4291, 2.5.5.2)
-cdef unsigned char *MAPPED = b"\0\0\0\0\0\0\0\0\0\0\xff\xff"
 
 
 cdef void text(ProxyWriter *writer, int kind, const char *value) noexcept nogil:
@@ -57,7 +54,7 @@ cdef ProxyFamily address_of(const sockaddr_storage *name, unsigned char *address
         return PROXY_INET
     if name.ss_family == AF_INET6:
         port[0] = ntohs(v6.sin6_port)
-        if memcmp(v6.sin6_addr.s6_addr, MAPPED, 12) == 0:
+        if ipv4_mapped(v6.sin6_addr.s6_addr):
             memcpy(address, v6.sin6_addr.s6_addr + 12, 4)
             return PROXY_INET
         memcpy(address, v6.sin6_addr.s6_addr, 16)

@@ -20,6 +20,7 @@ control character. The caller denies those where it has deny rules of their kind
 from libc.stdint cimport uint32_t
 from libc.string cimport memcmp, memcpy
 from nlbcore.engine.der cimport INTEGER, SEQUENCE, Cursor, element, enter
+from nlbcore.engine.linux.socket cimport ipv4_mapped
 
 cdef enum:
     BOOLEAN = 0x01
@@ -45,7 +46,6 @@ cdef enum:
 
 # with tag and length
 cdef unsigned char *SUBJECT_ALTERNATIVE_NAME = b"\x06\x03\x55\x1d\x11"
-cdef unsigned char *MAPPED = b"\0\0\0\0\0\0\0\0\0\0\xff\xff"
 
 
 # -- where they stand -------------------------------------------------------------------------------------------------
@@ -396,7 +396,7 @@ cdef bint unambiguous(Cursor here) noexcept nogil:
 cdef int network_address(Cursor here, Kind *kind, unsigned char *name) noexcept nogil:
     cdef int size = <int>(here.end - here.at) if here.end - here.at <= 16 else 0
     kind[0] = IP6 if size == 16 else IP4
-    if size == 16 and memcmp(here.at, MAPPED, 12) == 0:
+    if size == 16 and ipv4_mapped(here.at):
         kind[0] = IP4
         here.at += 12
         size = 4

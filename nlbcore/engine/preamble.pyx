@@ -11,7 +11,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 from nlbcore.engine.buf cimport SCRATCH, ciphertext
 from nlbcore.engine.linux.socket cimport (
-    AF_INET, AF_INET6, AF_UNIX, MSG_PEEK, htons, recv, sockaddr_in, sockaddr_in6, sockaddr_storage,
+    AF_INET, AF_INET6, AF_UNIX, MSG_PEEK, htons, ipv4_mapped, recv, sockaddr_in, sockaddr_in6, sockaddr_storage,
 )
 from nlbcore.engine.linux.unistd cimport EAGAIN, EINTR, errno
 from nlbcore.engine.slab cimport Forwarded, Session
@@ -19,9 +19,6 @@ from nlbcore.engine.transport cimport IO_AGAIN, IO_END, IO_ERROR
 from nlbcore.proxy_protocol cimport (
     PROXY_DONE, PROXY_FAILED, PROXY_INET, PROXY_INET6, PROXY_UNKNOWN, ProxyEnds, ProxyParser, proxy_fault, proxy_feed,
 )
-
-# An entry of the list: family (4, 6, 0 for UNIX sockets), bits of the prefix, 16 bytes of address.
-cdef unsigned char *MAPPED = b"\0\0\0\0\0\0\0\0\0\0\xff\xff"    # an IPv4 address in an IPv6 one (RFC 4291, 2.5.5.2)
 
 
 cdef bint within(const unsigned char *address, const unsigned char *network, int bits) noexcept nogil:
@@ -32,7 +29,8 @@ cdef bint within(const unsigned char *address, const unsigned char *network, int
 
 
 cdef bint preamble_due(const Session *s) noexcept nogil:
-    """Whether the peer is one that sends a header."""
+    """Whether the peer is one that sends a header. An entry of the list: family (4, 6, 0 for UNIX sockets), bits of the
+    prefix, 16 bytes of address."""
     cdef const sockaddr_in *v4 = <const sockaddr_in *>&s.peer
     cdef const sockaddr_in6 *v6 = <const sockaddr_in6 *>&s.peer
     cdef const unsigned char *address = NULL
@@ -45,7 +43,7 @@ cdef bint preamble_due(const Session *s) noexcept nogil:
     elif s.peer.ss_family == AF_INET6:
         family = 6
         address = <const unsigned char *>&v6.sin6_addr
-        if memcmp(address, MAPPED, 12) == 0:
+        if ipv4_mapped(address):
             family = 4
             address += 12
     for i in range(s.listener.fronts):

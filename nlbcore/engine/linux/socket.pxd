@@ -1,5 +1,6 @@
 # <sys/socket.h>, <netinet/in.h>, <sys/un.h>, <netinet/tcp.h>, <sys/ioctl.h>, <linux/sockios.h>
 from libc.stdint cimport uint16_t, uint32_t
+from libc.string cimport memcmp
 
 cdef extern from "<sys/socket.h>" nogil:
     enum:
@@ -80,3 +81,9 @@ cdef extern from "<linux/sockios.h>" nogil:
 cdef extern from "<netinet/tcp.h>" nogil:
     enum:
         TCP_NODELAY
+
+
+# Whether the 16 bytes of an IPv6 address are an IPv4 one (RFC 4291, 2.5.5.2), which is then the last 4 of them. Not
+# IN6_IS_ADDR_V4MAPPED, which reads words: bytes of a certificate stand anywhere.
+cdef inline bint ipv4_mapped(const unsigned char *address) noexcept nogil:
+    return memcmp(address, b"\0\0\0\0\0\0\0\0\0\0\xff\xff", 12) == 0
