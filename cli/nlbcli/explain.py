@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from nlbcore.config.model import Config
     from nlbcore.tls.explain import Explanation
 
+UNIX_SECONDS = re.compile("[0-9]{9,11}")
+"""Fewer digits are a date, as in 20270131."""
 _COLOURS = {} if os.environ.get("NO_COLOR") else {"passed": "green", "failed": "red"}
 
 
@@ -33,6 +37,12 @@ _COLOURS = {} if os.environ.get("NO_COLOR") else {"passed": "green", "failed": "
     type=click.Path(path_type=Path, readable=False),
     help="Intermediates that the client sends, beside those that stand behind its certificate in CERT. Repeatable.",
 )
+@click.option(
+    "--at",
+    metavar="TIME",
+    help="Ask about another time: a date or a time of RFC 3339, UTC unless it says otherwise, or Unix seconds. Revocation lists "
+    "are those that are there now. [default: now]",
+)
 @password_file_option("CERT, if that is PKCS#12,")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
@@ -43,6 +53,7 @@ def command(
     *,
     name: str | None,
     chain_files: tuple[Path, ...],
+    at: str | None,
     password_file: Path | None,
     as_json: bool,
 ) -> None:
@@ -56,18 +67,19 @@ def command(
     from nlbcore.tls.explain import explain
 
     given = [*_certificates(file, password_file), *(der for one in chain_files for der in _certificates(one, None))]
-    rehearsal = rehearse(path)
+    moment = None if at is None else _moment(at)
+    rehearsal = rehearse(path, at=moment)
     config, material = rehearsal.loaded.config, rehearsal.material
     if config is None or material is None:
         for finding in rehearsal.errors:
             click.echo(str(finding), err=True)
         raise ConfigError(f"{path} cannot be used; `nlb check` says more")
     name = _chosen(config, name)
-    found = explain(name, config.listeners[name], material.listeners[name], given, config.security_policies)
+    found = explain(name, config.listeners[name], material.listeners[name], given, config.security_policies, moment)
     if as_json:
-        _print_json(name, file, found)
+        _print_json(name, file, found, moment)
     else:
-        _print(name, file, found)
+        _print(name, file, found, moment)
     ctx.exit(0 if found.accepted else EXIT_FAILED)
 
 
@@ -81,6 +93,14 @@ def _chosen(config: Config, name: str | None) -> str:
     if name not in tls:
         raise NlbError(f"there is no listener {name} with TLS; there are: {known}")
     return name
+
+
+def _moment(value: str) -> dt.datetime:
+    from nlbcore.pki import dates
+
+    if UNIX_SECONDS.fullmatch(value):
+        value = dt.datetime.fromtimestamp(int(value), dt.UTC).isoformat()
+    return dates.moment(value, "--at")
 
 
 def _certificates(file: Path, password_file: Path | None) -> list[bytes]:
@@ -97,20 +117,25 @@ def _certificates(file: Path, password_file: Path | None) -> list[bytes]:
     return [one.public_bytes(Encoding.DER) for one in loaded.certificates]
 
 
-def _print_json(name: str, file: Path, found: Explanation) -> None:
+def _print_json(name: str, file: Path, found: Explanation, moment: dt.datetime | None) -> None:
     from nlbcore.tls.explain import UNTESTED
 
-    shown = {"file": str(file), "listener": name, **asdict(found), "not_tested": UNTESTED}
+    shown = {"file": str(file), "listener": name, **_at(moment), **asdict(found), "not_tested": UNTESTED}
     shown["stages"] = [dict(zip(("name", "result", "about"), stage, strict=True)) for stage in found.stages]
     click.echo(json.dumps(shown, indent=2))
 
 
-def _print(name: str, file: Path, found: Explanation) -> None:
+def _at(moment: dt.datetime | None) -> dict[str, str]:
+    return {} if moment is None else {"at": moment.strftime("%Y-%m-%dT%H:%M:%SZ")}
+
+
+def _print(name: str, file: Path, found: Explanation, moment: dt.datetime | None) -> None:
     from nlbcore.tls.explain import UNTESTED
 
     verdict = "accepted" if found.accepted else "refused"
     word = "" if found.word == "accepted" else f": {found.word}"
-    tell(f"{file}: {verdict} by {name}{word}")
+    when = "".join(f" at {text}" for text in _at(moment).values())
+    tell(f"{file}: {verdict} by {name}{when}{word}")
     if found.mode == "report" and word:
         tell("  mode = report: it is let in all the same, and this is logged and counted")
     if found.detail:

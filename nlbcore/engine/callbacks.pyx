@@ -88,15 +88,22 @@ cdef bint note_issuer(Identity *identity, X509_STORE_CTX *store) noexcept nogil:
     return noted
 
 
+cdef int64_t today(const Listener *listener) noexcept nogil:
+    """The time that certificates and lists are judged by, Unix seconds: now, unless another one is asked about."""
+    cdef timespec now
+    if listener.dated:
+        return listener.today
+    clock_gettime(CLOCK_REALTIME, &now)
+    return now.tv_sec
+
+
 cdef int revocation(const Listener *listener, const Identity *identity, Cursor *about) noexcept nogil:
     """What the listener's revocation lists say now: a verification result, and about which CA."""
-    cdef timespec now
     about.at = about.end = NULL
     if listener.revocations == NULL:
         return X509_V_OK
-    clock_gettime(CLOCK_REALTIME, &now)
     return revoked_look(listener.revocations, identity.der, identity.size, identity.issuer_key,
-                        identity.issuer_key_size, now.tv_sec, listener.overdue_accepted, about)
+                        identity.issuer_key_size, today(listener), listener.overdue_accepted, about)
 
 
 cdef const Listener *in_force(const Listener *listener) noexcept nogil:
@@ -194,13 +201,12 @@ cdef int judge_for(const Listener *listener, Identity *identity) noexcept nogil:
 
     The one place that is asked after every handshake, full or resumed, and of live connections after a reload.
     """
-    cdef timespec now
-    clock_gettime(CLOCK_REALTIME, &now)
+    cdef int64_t now = today(listener)
     if identity.fault:
         return identity.fault
-    if now.tv_sec < identity.not_before:
+    if now < identity.not_before:
         return X509_V_ERR_CERT_NOT_YET_VALID
-    if now.tv_sec > identity.not_after:
+    if now > identity.not_after:
         return X509_V_ERR_CERT_HAS_EXPIRED
     return judge_undated(listener, identity)
 

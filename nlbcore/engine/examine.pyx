@@ -57,13 +57,14 @@ cdef int ask_clients(Listener *listener, object plan) except -1:
     return 0
 
 
-def examine(plan, chain):
+def examine(plan, chain, at=None):
     """Show a certificate to a listener.
 
     Args:
         plan: a :class:`nlbcore.engine.hooks.ListenerPlan` whose front makes TLS 1.2 connections; what it says of
             client certificates and its fallback context count
         chain: DER, the client's certificate first, as the client would send them
+        at: Unix seconds of another time that certificates and lists are judged by; the plan's store has it too
     Returns:
         the word ("open": it is accepted), what the log would say beside it, OpenSSL's or our verification result, the
         depth of the certificate in the chain that it is about, and the subject (DER) of that if it is a CA's
@@ -77,6 +78,8 @@ def examine(plan, chain):
         if listener == NULL or s == NULL:
             raise MemoryError
         ask_clients(listener, plan)
+        listener.dated = at is not None
+        listener.today = at or 0
         listener.fallback = <SSL_CTX *><uintptr_t>plan.fallback
         s.listener = listener
         ((ssl, rbio, _),) = plan.front.connections(1)

@@ -87,6 +87,8 @@ cdef struct Listener:
     uint8_t reverify        # some CA of this one is trusted no more
     uint8_t keep_live       # on_revoked = "keep"
     uint8_t keep_expired    # on_expired = "keep"
+    uint8_t dated           # examine.pyx: certificates are judged as at another time ...
+    int64_t today           # ... this one, Unix seconds
     uint8_t announce        # Announce
     uint32_t announce_limit     # bytes
     const char *node        # names this machine in unique ids

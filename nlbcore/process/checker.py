@@ -36,6 +36,7 @@ from nlbcore.tls.material import Material, load_material
 from nlbcore.tls.policy import POLICIES, missing_suites, missing_versions
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import Iterator, Sequence
     from typing import NoReturn
 
@@ -77,19 +78,22 @@ class Rehearsal:
         return not self.errors
 
 
-def rehearse(path: Path, limits: Limits = ROOM, living: Sequence[Rows] = ()) -> Rehearsal:
+def rehearse(
+    path: Path, limits: Limits = ROOM, living: Sequence[Rows] = (), at: datetime.datetime | None = None
+) -> Rehearsal:
     """Read a configuration and all that it names; tell every finding in the order of the file.
 
     Args:
         path: the configuration file
         limits: how many rows there are to number it with
         living: the rows of the generations that somebody still needs, the newest last
+        at: another time than now that CAs are judged by, for `nlb explain`
     """
     loaded = load(path)
     findings = [*loaded.findings, *check(loaded)]
     material = rows = None
     if loaded.partial is not None:
-        material, remarks = load_material(loaded.partial, loaded.locate, str(path))
+        material, remarks = load_material(loaded.partial, loaded.locate, str(path), at)
         findings += loaded.real(remarks)
         for part in (_policies, _descriptors, _folders):
             findings += loaded.real(part(loaded, loaded.partial))

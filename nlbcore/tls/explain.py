@@ -7,6 +7,7 @@ is one of TLS 1.2, in which a certificate is looked at before its key is. The se
 
 from __future__ import annotations
 
+import datetime
 import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -130,6 +131,7 @@ def explain(
     material: ListenerMaterial,
     chain: Sequence[bytes],
     policies: Mapping[str, SecurityPolicy] | None = None,
+    at: datetime.datetime | None = None,
 ) -> Explanation:
     """Ask the listener `name` about a certificate.
 
@@ -139,17 +141,20 @@ def explain(
         material: its material
         chain: DER, the client's certificate first, then what the client sends with it
         policies: `[security_policies]`
+        at: another time than now that all dates are compared with; the material is loaded for it
     """
     auth = listener.client_auth
     if auth.mode == "off":
         return Explanation("off", True, ACCEPTED, "clients are not asked for a certificate", 0, "", (), (), "", "", "")
     wanted = _by_hand(settings(name, listener, material, policies))
+    if at is not None:
+        wanted.store.set_time(at.astimezone(datetime.UTC))
     rules = Rules(material.rules) if material.rules is not None else None
-    found = _examined(listener, material, wanted, rules, chain)
+    found = _examined(listener, material, wanted, rules, chain, at)
     word = _word(found)
     deeper = ""
     if word == TOO_LONG:
-        deeper = _word(_examined(listener, material, replace(wanted, depth=DEEPEST), rules, chain))
+        deeper = _word(_examined(listener, material, replace(wanted, depth=DEEPEST), rules, chain, at))
     matching = rules.look(chain[0]).allowed if rules is not None and word == ACCEPTED else None
     return Explanation(
         mode=auth.mode,
@@ -192,7 +197,12 @@ def _by_hand(wanted: Settings) -> Settings:
 
 
 def _examined(
-    listener: Listener, material: ListenerMaterial, wanted: Settings, rules: Rules | None, chain: Sequence[bytes]
+    listener: Listener,
+    material: ListenerMaterial,
+    wanted: Settings,
+    rules: Rules | None,
+    chain: Sequence[bytes],
+    at: datetime.datetime | None,
 ) -> Examined:
     """Long because a plan has many fields; what is not about client certificates is nothing here."""
     auth = listener.client_auth
@@ -234,7 +244,7 @@ def _examined(
         store=store_address(wanted.store),
         depth=wanted.depth,
     )
-    return examine(plan, chain)
+    return examine(plan, chain, None if at is None else int(at.timestamp()))
 
 
 def _stages(word: str, *, lists: bool, rules: bool) -> tuple[tuple[str, str, str], ...]:

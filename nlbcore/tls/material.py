@@ -109,18 +109,21 @@ class Material:
     listeners: dict[str, ListenerMaterial]
 
 
-def load_material(config: Config, locate: Locate, file: str) -> tuple[Material | None, tuple[Finding, ...]]:
+def load_material(
+    config: Config, locate: Locate, file: str, at: datetime.datetime | None = None
+) -> tuple[Material | None, tuple[Finding, ...]]:
     """Read everything that the TLS listeners name.
 
     Args:
         config: the model; also a partial one.
         locate: line and column of a key path in the configuration file.
         file: the name of the configuration file, for the findings.
+        at: another time than now that CAs are judged by, where lists are about them too.
 
     Returns:
         The material, or None if there is an error; and the findings in the order of the configuration file.
     """
-    reader = _Reader(locate, file)
+    reader = _Reader(locate, file, at)
     listeners = {
         name: reader.listener(
             listener, ("listeners", name), policy_named(listener.security_policy, config.security_policies)
@@ -137,13 +140,14 @@ def load_material(config: Config, locate: Locate, file: str) -> tuple[Material |
 class _Reader:
     """Collects findings; reads a file once, however often it is named."""
 
-    def __init__(self, locate: Locate, file: str) -> None:
+    def __init__(self, locate: Locate, file: str, at: datetime.datetime | None) -> None:
         self._locate = locate
         self._file = file
         self._contents: dict[Path, tuple[bytes, os.stat_result] | BadFile] = {}
         self._tables: dict[tuple[object, ...], Revocations] = {}
         self._compiled: dict[tuple[tuple[str, ...], tuple[str, ...]], Compiled] = {}
         self._now = datetime.datetime.now(datetime.UTC)
+        self._at = at
         self.findings: list[Finding] = []
 
     def listener(self, listener: Listener, path: KeyPath, policy: Policy) -> ListenerMaterial:
@@ -201,6 +205,7 @@ class _Reader:
                 self._now,
                 overdue_accepted=auth.on_crl_overdue == "accept",
                 chain=auth.crl_scope == "chain",
+                at=self._at,
             )
         made = self._tables[key]
         for number, severity, text, hint in made.remarks:

@@ -122,6 +122,7 @@ def compile_lists(
     *,
     overdue_accepted: bool,
     chain: bool = False,
+    at: datetime.datetime | None = None,
 ) -> Revocations:
     """Read and check all lists of a listener, and compile those that count.
 
@@ -131,6 +132,7 @@ def compile_lists(
         now: UTC.
         overdue_accepted: only for the wording of findings.
         chain: the CAs are looked up too.
+        at: when the CAs' certificates are judged by their dates; default now. The lists are those of now.
     """
     authorities = authorities_of(certificates)
     remarks: list[Remark] = []
@@ -157,7 +159,7 @@ def compile_lists(
         for index, one in enumerate(authorities)
         if index not in with_list
     ]
-    stand = standings(authorities, with_list, now) if chain else [Standing()] * len(authorities)
+    stand = standings(authorities, with_list, at or now) if chain else [Standing()] * len(authorities)
     remarks += _standing(authorities, stand)
     in_force = tuple(InForce(authorities[one.issuer].text, one.next_update, one.number, one.digest) for one in chosen)
     return Revocations(compile_table(chosen, authorities, stand), tuple(remarks), in_force)

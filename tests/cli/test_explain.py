@@ -80,6 +80,25 @@ def test_refused_from_the_standard_input(folder: Path, pki: Pki) -> None:
     assert "whether the client holds the private key" in told["not_tested"]
 
 
+@pytest.mark.parametrize("zone", ["", "Z", "+00:00"])
+def test_at_another_time(folder: Path, pki: Pki, zone: str) -> None:
+    """A date, a time, Unix seconds: the answer says which."""
+    forms(folder, pki.client)
+    end = pki.client.certificate.not_valid_after_utc
+    late = end.replace(year=end.year + 1)
+    for text, shown in (
+        (f"{late:%Y-%m-%d}", f"{late:%Y-%m-%d}T00:00:00Z"),
+        (f"{late:%Y-%m-%dT%H:%M:%S}{zone}", f"{late:%Y-%m-%dT%H:%M:%S}Z"),
+        (f"{late.timestamp():.0f}", f"{late:%Y-%m-%dT%H:%M:%S}Z"),
+    ):
+        done = nlb("explain", "c.pem", "--at", text, cwd=folder)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert f"c.pem: refused by web at {shown}: expired\n" in done.stdout
+    told = json.loads(nlb("explain", "c.pem", "--at", text, "--json", cwd=folder).stdout)
+    assert (told["at"], told["word"]) == (shown, "expired")
+    assert "at" not in json.loads(nlb("explain", "c.pem", "--json", cwd=folder).stdout)
+
+
 def test_intermediates_beside_it(folder: Path, pki: Pki) -> None:
     """As the client would send them; without them it is refused."""
     leaf, above = folder / "leaf.pem", folder / "above.pem"
@@ -100,6 +119,7 @@ def test_intermediates_beside_it(folder: Path, pki: Pki) -> None:
         (["c.p12"], 1, "give --password-file"),
         (["c.pem", "--listener", "wbe"], 1, "there is no listener wbe with TLS; there are: web"),
         (["c.pem", "-c", "bad.toml"], 78, "bad.toml cannot be used"),
+        (["c.pem", "--at", "tomorrow"], 2, '--at "tomorrow": is no date'),
         ([], 2, "CERT"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from nlbcore.config.model import Config
 from nlbcore.termination import WORDS
 from nlbcore.tls.explain import ACCEPTED, ADVICE, ADVICE_ABOUT_CHAINS, NO_USE, STAGES, explain
 from nlbcore.tls.material import load_material
-from tests.support.certs import Issued, Pki
+from tests.support.certs import Issued, Pki, now
 from tests.support.lists import revocation_list, write_lists
 
 
@@ -21,7 +23,7 @@ from tests.support.lists import revocation_list, write_lists
 def ask(tmp_path_factory: pytest.TempPathFactory) -> Any:
     pki = Pki(tmp_path_factory.mktemp("explain"))
 
-    def asked(issued: Issued | None = None, **auth: object) -> Any:
+    def asked(issued: Issued | None = None, at: dt.datetime | None = None, **auth: object) -> Any:
         table = {"mode": "required", "ca": [str(pki.root.path)], **auth}
         made = Config.model_validate(
             {
@@ -36,11 +38,11 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Any:
                 "server_groups": {"app": {}},
             }
         )
-        found, findings = load_material(made, lambda _: (1, 1), "x.toml")
+        found, findings = load_material(made, lambda _: (1, 1), "x.toml", at)
         assert found is not None, findings
         chain = x509.load_pem_x509_certificates((issued or pki.client).path.read_bytes())
         given = [one.public_bytes(Encoding.DER) for one in chain]
-        return explain("web", made.listeners["web"], found.listeners["web"], given)
+        return explain("web", made.listeners["web"], found.listeners["web"], given, at=at)
 
     asked.pki = pki  # type: ignore[attr-defined]
     return asked
@@ -96,6 +98,40 @@ def test_more_depth(ask: Any) -> None:
         assert found.advice.startswith(advice)
     found = ask(ask.pki.other.client("x"), depth=0)
     assert (found.word, found.with_more_depth, found.advice) == ("unknown_ca", "", ADVICE["unknown_ca"])
+
+
+DAY, SECOND = dt.timedelta(days=1), dt.timedelta(seconds=1)
+
+
+def test_at_another_time(ask: Any) -> None:
+    """Dates of the client's certificate and of a CA's, as `openssl verify -attime` judges them; what the chain is shown as too."""
+    begin, end = now() + 3 * DAY, now() + 5 * DAY
+    issued = ask.pki.root.intermediate("Late", not_after=end).client("x", not_before=begin, not_after=end + DAY)
+    for at, word, depth in (
+        (begin - SECOND, "not_yet_valid", 0),
+        (begin, "accepted", 0),
+        (end - SECOND, "accepted", 0),
+        (end + SECOND, "expired", 1),
+        (end + 9 * DAY, "expired", None),
+        (dt.datetime(1970, 1, 1, tzinfo=dt.UTC), "not_yet_valid", None),
+    ):
+        found = ask(issued, at)
+        assert (found.word, found.depth if depth is not None else None) == (word, depth)
+        verify = ["openssl", "verify", "-attime", f"{at.timestamp():.0f}", "-CAfile", ask.pki.root.path]
+        done = subprocess.run([*verify, "-untrusted", issued.path, issued.path], capture_output=True, check=False)
+        assert (done.returncode == 0) is (word == "accepted")
+    assert ask(issued, begin.astimezone(dt.timezone(dt.timedelta(hours=9)))).word == "accepted"
+    assert ask(issued, begin).chain == ("CN=x", "CN=Late", "CN=Test Root")
+    assert ask(issued).word == "not_yet_valid"
+
+
+def test_a_list_at_another_time(ask: Any, tmp_path: Path) -> None:
+    """Overdue by then; a list of today counts at a time before it, too."""
+    due = now() + 3 * DAY
+    lists = write_lists(tmp_path, revocation_list(ask.pki.root, next_update=due))
+    for at, word in ((due - 4 * DAY, "accepted"), (due, "accepted"), (due + SECOND, "crl_overdue")):
+        assert ask(None, at, crl=str(lists)).word == word
+    assert ask(None, due + SECOND, crl=str(lists), on_crl_overdue="accept").word == "accepted"
 
 
 def test_reported_and_off(ask: Any) -> None:

@@ -39,6 +39,7 @@ def compiled(
     *files: bytes | Iterable[x509.CertificateRevocationList],
     accepted: bool = False,
     chain: bool = False,
+    at: dt.datetime | None = None,
 ) -> Revocations:
     """What a listener with these CAs makes of files, which are called 0.crl, 1.crl ..."""
 
@@ -52,6 +53,7 @@ def compiled(
         dt.datetime.now(dt.UTC),
         overdue_accepted=accepted,
         chain=chain,
+        at=at,
     )
 
 
@@ -266,6 +268,17 @@ def test_the_chain(pki: Pki) -> None:
         ),
     ]
     assert told(compiled(cas, [revocation_list(pki.root), revocation_list(pki.intermediate)], chain=True)) == []
+
+
+def test_how_a_ca_stands_at_another_time(pki: Pki) -> None:
+    """By its certificates that are valid then: the one that is not revoked is not any more."""
+    soon = now() + dt.timedelta(days=2)
+    good = Authority(pki.folder, "Renewed", issuer=pki.root, not_after=soon)
+    old = Authority(pki.folder, "Renewed", issuer=pki.root, key=good.key)
+    lists = [revocation_list(pki.root, old.certificate.serial_number), revocation_list(good)]
+    for at, count in ((None, 0), (now() + dt.timedelta(days=1), 0), (now() + dt.timedelta(days=3), 1)):
+        said = told(compiled([pki.root, good, old], lists, chain=True, at=at))
+        assert sum("revokes CN=Renewed" in one for one in said) == count
 
 
 def test_the_layout(pki: Pki) -> None:
