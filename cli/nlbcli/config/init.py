@@ -6,7 +6,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from nlbcore.errors import NlbError
+from nlbcore.errors import DeniedError, NlbError
 
 
 @click.command("init")
@@ -28,5 +28,6 @@ def command(path: Path, *, force: bool) -> None:
     except FileExistsError:
         raise NlbError(f"{path} is there already; --force overwrites it") from None
     except OSError as error:
-        raise NlbError(f"cannot write {path}: {(error.strerror or 'failed').lower()}") from None
+        kind = DeniedError if isinstance(error, PermissionError) else NlbError
+        raise kind(f"cannot write {path}: {(error.strerror or 'failed').lower()}") from None
     click.echo(f"{path} written. Fill in your addresses and certificates, then: nlb check -c {path}")

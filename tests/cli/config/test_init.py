@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 
-from tests.support.balancer import nlb
+import pytest
+
+from tests.support.balancer import NLB, nlb
 from tests.support.certs import Pki
+from tests.support.programs import run
 
 
 def test_init_writes_a_file_that_needs_only_certificates(tmp_path: Path, pki: Pki) -> None:
@@ -47,3 +51,15 @@ def test_init_where_nothing_can_be_written(tmp_path: Path) -> None:
     result = nlb("config", "init", tmp_path / "no/nlb.toml")
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == f"nlb: cannot write {tmp_path}/no/nlb.toml: no such file or directory\n"
+
+
+@pytest.mark.parametrize("force", [(), ("-f",)])
+def test_init_where_one_may_not_write(tmp_path: Path, force: tuple[str, ...]) -> None:
+    """77; also for root, who is here without the right to write everywhere."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    prefix = ("setpriv", "--bounding-set", "-all", "--inh-caps", "-all") if os.geteuid() == 0 else ()
+    result = run(*prefix, str(NLB), "config", "init", *force, str(closed / "nlb.toml"), check=False)
+    assert (result.returncode, result.stdout) == (77, b"")
+    assert result.stderr.decode() == f"nlb: cannot write {closed}/nlb.toml: permission denied\n"
+    assert list(closed.iterdir()) == []
