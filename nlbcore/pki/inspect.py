@@ -42,6 +42,8 @@ _USAGES = (
     *("key_cert_sign", "crl_sign"),
 )
 _CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521", "secp224r1": "P-224"}
+_ASKED = (x509.SubjectAlternativeName, x509.BasicConstraints, x509.ExtendedKeyUsage, x509.KeyUsage)
+"""The extensions of a request that are shown one by one; of others it is said that they are there."""
 SHOWN_REVOKED = 20
 """Entries of a revocation list that are printed; it may have a million."""
 
@@ -196,12 +198,16 @@ def _certificate(one: x509.Certificate, now: dt.datetime) -> dict[str, Any]:
 
 
 def _request(one: x509.CertificateSigningRequest) -> dict[str, Any]:
+    constraints = extension(one, x509.BasicConstraints)
     return {
         "kind": "request",
         "subject": subject_words(one.subject),
         "names": names_of(one),
+        "authority": constraints.ca if constraints else None,
+        "path_length": constraints.path_length if constraints else None,
         "purposes": purposes_of(one),
         "key_usage": _usages(one),
+        "other_extensions": [_oid(other.oid) for other in one.extensions if not isinstance(other.value, _ASKED)],
         "key": key_words(one.public_key()),
         "signature": _signature(one),
         "signature_valid": one.is_signature_valid,
@@ -261,7 +267,10 @@ def _digest(data: bytes) -> str:
 
 
 def _signature(one: x509.Certificate | x509.CertificateSigningRequest | x509.CertificateRevocationList) -> str:
-    oid = one.signature_algorithm_oid
+    return _oid(one.signature_algorithm_oid)
+
+
+def _oid(oid: x509.ObjectIdentifier) -> str:
     return oid._name if oid._name != "Unknown OID" else oid.dotted_string  # noqa: SLF001 - its only list of names
 
 
@@ -347,8 +356,16 @@ def _purpose_words(shown: Mapping[str, Any]) -> str:
 def _request_words(shown: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "subject", shown["subject"]
     yield "names", ", ".join(shown.get("names", ())) or "no alternative names"
-    if "purposes" in shown:
+    if shown.get("authority"):
+        yield "purpose", _purpose_words(shown)
+    elif "purposes" in shown:
         yield "purpose", ", ".join(shown["purposes"])
+    if shown.get("authority") is False:
+        yield "authority", "no"
+    if "key_usage" in shown:
+        yield "key usage", ", ".join(shown["key_usage"])
+    if "other_extensions" in shown:
+        yield "asks for", ", ".join(shown["other_extensions"])
     yield "key", shown["key"]
     yield "signature", f"{shown['signature']}, {'good' if shown['signature_valid'] else 'WRONG'}"
     yield "spki-sha256", shown["spki_sha256"]

@@ -22,6 +22,8 @@ def command(ctx: click.Context, files: tuple[Path, ...], *, password_file: Path 
     and its public fingerprint are shown, which tells whose it is. A PKCS#12 file is opened with --password-file, or
     asked for at a terminal; without a password only how it is locked is shown.
 
+    Of a request also what it asks for is shown: names, purposes, key usage, whether to be an authority, other extensions.
+
     Names and fingerprints are in the form that a listener's allow and deny rules take: dns:www.example.com,
     sha256:..., spki-sha256:....
 

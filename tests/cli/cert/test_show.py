@@ -6,7 +6,10 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.support.balancer import NLB, nlb
+from tests.support.programs import run
 
 
 def show(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -27,6 +30,56 @@ def test_a_certificate_in_words(issued: Path) -> None:
     ):
         assert f"{line}\n" in text
     assert " days left\n" in text
+
+
+REQUEST = """\
+[req]
+prompt = no
+distinguished_name = name
+req_extensions = wishes
+[name]
+CN = x
+[wishes]
+subjectAltName = DNS:x.example, IP:192.0.2.1, URI:spiffe://example.com/x
+extendedKeyUsage = clientAuth, serverAuth, 1.2.3.4
+keyUsage = critical, digitalSignature, keyCertSign
+tlsfeature = status_request
+"""
+
+
+@pytest.mark.parametrize(
+    ("constraints", "told", "plain"),
+    [
+        ("", ["    purpose      client, server, 1.2.3.4"], {}),
+        ("CA:FALSE", ["    purpose      client, server, 1.2.3.4", "    authority    no"], {"authority": False}),
+        (
+            "critical, CA:TRUE, pathlen:0",
+            ["    purpose      authority: signs certificates, no further authority (client, server, 1.2.3.4)"],
+            {"authority": True, "path_length": 0},
+        ),
+    ],
+)
+def test_what_a_request_asks_for(tmp_path: Path, constraints: str, told: list[str], plain: dict[str, object]) -> None:
+    """One that openssl has made, with extensions that `nlb cert csr` never asks for."""
+    basic = f"basicConstraints = {constraints}\n" if constraints else ""
+    (tmp_path / "asked.cnf").write_text(REQUEST + basic)
+    run(*"openssl req -new -config asked.cnf -newkey ed25519 -noenc -keyout key -out csr".split(), cwd=tmp_path)
+    result = show(tmp_path, "csr")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[2:-3] == [
+        "  request",
+        "    subject      CN=x",
+        "    names        dns:x.example, ip:192.0.2.1, uri:spiffe://example.com/x",
+        *told,
+        "    key usage    digital signature, key cert sign",
+        "    asks for     TLSFeature",
+    ]
+    ((shown,),) = (one["parts"] for one in json.loads(show(tmp_path, "csr", "--json").stdout))
+    assert shown["names"] == ["dns:x.example", "ip:192.0.2.1", "uri:spiffe://example.com/x"]
+    assert shown["purposes"] == ["client", "server", "1.2.3.4"]
+    assert shown["key_usage"] == ["digital signature", "key cert sign"]
+    assert shown["other_extensions"] == ["TLSFeature"]
+    assert {key: shown[key] for key in ("authority", "path_length") if key in shown} == plain
 
 
 def test_several_files_as_json(issued: Path) -> None:
