@@ -7,5 +7,6 @@
 - `context`: apply(front, snapshot): a listener's settings on a TLS context
 - `rules`, `ruletable`: what `allow` and `deny` mean, and the table that the engine looks into
 - `explain`: what a listener would say of a client certificate, asked of its own code
+- `trusted`: what it would take from a folder of CAs or lists
 - `identity`: who a client certificate says its owner is
 """

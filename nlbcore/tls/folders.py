@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from nlbcore.tls.pem import BadFile, NothingThere
@@ -49,6 +50,39 @@ def files_in(folder: Path, without: frozenset[str] = frozenset()) -> list[Path]:
     if not found:
         raise BadFile("there is no file in this folder")
     return list(found.values())
+
+
+def usable_in(
+    folder: Path,
+    kind: frozenset[str],
+    others: frozenset[str],
+    read: Callable[[Path], object],
+    tell: Callable[[str], None],
+) -> list[Path]:
+    """The files of a folder that hold what is looked for, or ought to.
+
+    Args:
+        folder: where they are
+        kind: how the names of such files end
+        others: how those end that are not looked into
+        read: raises BadFile for a file that cannot be used
+        tell: is given a sentence for each that is passed over
+
+    Raises:
+        BadFile: the folder may not be read, or no file in it can be used
+    """
+    good: list[Path] = []
+    for file in files_in(folder, others):
+        try:
+            read(file)
+        except BadFile as error:
+            if is_foreign(file, error, kind):
+                tell(f"{file}: {error}: it is not used")
+                continue
+        good.append(file)
+    if not good:
+        raise BadFile("no file in this folder can be used")
+    return good
 
 
 def is_foreign(path: Path, error: BadFile, kind: frozenset[str]) -> bool:

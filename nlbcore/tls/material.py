@@ -26,7 +26,7 @@ from OpenSSL import SSL
 from nlbcore.config.finding import Finding, KeyPath, Severity, in_order, key_text
 from nlbcore.tls import pem
 from nlbcore.tls.custom_policy import policy_named
-from nlbcore.tls.folders import CERTIFICATES, LISTS, files_in, is_folder, is_foreign
+from nlbcore.tls.folders import CERTIFICATES, LISTS, is_folder, usable_in
 from nlbcore.tls.pem import BadFile
 from nlbcore.tls.revocation import InForce, Revocations, Source, compile_lists
 from nlbcore.tls.ruletable import Compiled, compile_rules
@@ -218,22 +218,11 @@ class _Reader:
         """The file of that name; or the files of a folder, without those that hold something else, which is told."""
         if not is_folder(name):
             return [name]
-        good: list[Path] = []
         try:
-            for file in files_in(name, others):
-                try:
-                    read(file)
-                except BadFile as error:
-                    if is_foreign(file, error, kind):
-                        self._add(path, "warning", f"{file}: {error}: it is not used")
-                        continue
-                good.append(file)
+            return usable_in(name, kind, others, read, lambda text: self._add(path, "warning", text))
         except BadFile as error:
             self._bad(path, name, error)
             return []
-        if not good:
-            self._add(path, "error", f"{name}: no file in this folder can be used")
-        return good
 
     def _lists(self, name: Path) -> list[bytes]:
         try:
@@ -326,7 +315,7 @@ class _Reader:
     def _read(self, name: Path, limit: int = MAX_BYTES) -> tuple[bytes, os.stat_result]:
         if name not in self._contents:
             try:
-                self._contents[name] = _read(name, limit)
+                self._contents[name] = read_file(name, limit)
             except BadFile as error:
                 self._contents[name] = error
         content = self._contents[name]
@@ -358,8 +347,12 @@ class _Reader:
         self.findings.append(Finding(self._file, *self._locate(path), severity, key_text(path), message, hint))
 
 
-def _read(name: Path, limit: int) -> tuple[bytes, os.stat_result]:
-    """Content and status of one and the same file, also if it is being replaced; never waits (a FIFO, a device)."""
+def read_file(name: Path, limit: int) -> tuple[bytes, os.stat_result]:
+    """Content and status of one and the same file, also if it is being replaced; never waits (a FIFO, a device).
+
+    Raises:
+        BadFile: it cannot be read, is empty, or larger than `limit` bytes
+    """
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except PermissionError:

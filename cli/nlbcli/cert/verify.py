@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     multiple=True,
     required=True,
     type=click.Path(path_type=Path, readable=False),
-    help="Who is trusted: a file as a listener's `ca` names it, no folder. Repeatable.",
+    help="Who is trusted: a file or a folder, as a listener's `ca` names it. Repeatable.",
 )
 @click.option(
     "--crl",
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     metavar="F",
     multiple=True,
     type=click.Path(path_type=Path, readable=False),
-    help="Revocation lists; no folder. Repeatable.",
+    help="Revocation lists: a file or a folder, as a listener's `crl` names it. Repeatable.",
 )
 @click.option("--purpose", metavar="client|server", type=click.Choice(PROFILES), help="What it has to be good for.")
 @click.option("--name", metavar="N", help="A host name, address, URI or mailbox that it has to be valid for.")
@@ -84,7 +85,8 @@ def command(
     revocation list is late; 2 it would be refused; 3 that could not be found out (wrong usage, a file that cannot be read).
     The first line has the verdict and its reason.
 
-    Who is in --ca-file is trusted as it stands there. Without --crl, revocation is not looked at. Common names are no names.
+    Who is in --ca-file is trusted as it stands there. Of a folder the same files count as in a listener's `ca` or `crl`; one
+    that is passed over is told. Without --crl, revocation is not looked at. Common names are no names.
     """
     from nlbcore.pki.index import now
     from nlbcore.pki.verify import Question, verify
@@ -135,7 +137,7 @@ def _certificates(file: Path, password_file: Path | None) -> list[Any]:
 
 
 def _all(files: Iterable[Path], what: str) -> list[Any]:
-    """The certificates or revocation lists of some files, each of which has to hold one and nothing damaged."""
+    """The certificates or revocation lists of files, each of which has to hold one and nothing damaged, and of folders."""
     from cryptography import x509
 
     from nlbcore.pki import contents
@@ -144,6 +146,9 @@ def _all(files: Iterable[Path], what: str) -> list[Any]:
     kind = x509.Certificate if what == "certificate" else x509.CertificateRevocationList
     found: list[Any] = []
     for path in files:
+        if os.path.isdir(path):  # noqa: PTH112 - says no where one may not look
+            found += _folder(path, what)
+            continue
         loaded = contents.load(path)
         for damaged in loaded.of(contents.Damaged):
             raise PkiError(f"{path}: {damaged.what}")
@@ -151,3 +156,13 @@ def _all(files: Iterable[Path], what: str) -> list[Any]:
             raise PkiError(f"{path} holds no {what}")
         found += loaded.of(kind)
     return found
+
+
+def _folder(path: Path, what: str) -> list[Any]:
+    """What a listener would take from a folder."""
+    from nlbcore.tls import trusted
+
+    def tell(text: str) -> None:
+        click.echo(f"nlb: warning: {text}", err=True)
+
+    return trusted.certificates(path, tell) if what == "certificate" else trusted.revocation_lists(path, tell)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.support.balancer import nlb
+from tests.support.programs import run
 
 ROOT = ("--ca-file", "ca/root.crt")
 LIST = ("--crl", "ca/ca.crl")
@@ -51,6 +53,50 @@ def test_verdicts(issued: Path, arguments: tuple[str, ...], code: int, first: st
     result = verify(issued, *arguments)
     assert (result.returncode, result.stderr) == (code, "")
     assert result.stdout.startswith(first)
+
+
+def test_folders(issued: Path, tmp_path: Path) -> None:
+    """The same files of a folder count as for a listener: PEM or DER, no backups; what holds nothing of use is told."""
+    trust = tmp_path / "trust"
+    trust.mkdir()
+    run("openssl", "x509", "-in", str(issued / "ca/root.crt"), "-outform", "DER", "-out", str(trust / "root.cer"))
+    shutil.copy(issued / "ca/intermediate.crt", trust / "intermediate.pem")
+    for name in ("intermediate.crl", "root.crl"):
+        shutil.copy(issued / "ca" / name, trust)
+    (trust / "root.crt~").write_text("not looked at")
+    folders = ("--ca-file", trust, "--crl", trust)
+    for name, code in (("alice.crt", 0), ("mallory.crt", 2)):
+        result = verify(issued, name, *folders)
+        assert result.returncode == code
+        assert result.stderr == f"nlb: warning: {trust}/intermediate.pem: holds no revocation list but: certificate: it is not used\n"
+    (trust / "README").write_text("who is trusted\n")
+    result = verify(issued, "alice.crt", "--ca-file", trust, "--crl", "ca/ca.crl")
+    assert (result.returncode, result.stderr) == (
+        0,
+        f"nlb: warning: {trust}/README: holds no PEM certificate: it is not used\n",
+    )
+    assert verify(issued, "alice.crt", *ROOT, "--ca-file", trust, "--crl", "ca/ca.crl").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "content", "message"),
+    [
+        ("--ca-file", "", b"", "trust: there is no file in this folder"),
+        ("--ca-file", "notes", b"x", "trust: no file in this folder can be used"),
+        ("--ca-file", "a.crt", b"", "trust/a.crt: is empty"),
+        ("--ca-file", "a.crt", b"x", "trust/a.crt: holds no PEM certificate"),
+        ("--ca-file", "a.cer", b"\x30\x01\x00", "trust/a.cer: the certificate is damaged or of a kind that cannot be read"),
+        ("--crl", "a.crt", b"x", "trust: there is no file in this folder"),
+        ("--crl", "a.crl", b"\x30\x01\x00", "trust/a.crl: a revocation list is damaged or of a kind that cannot be read"),
+    ],
+)  # fmt: skip
+def test_folders_that_are_no_use(issued: Path, tmp_path: Path, option: str, name: str, content: bytes, message: str) -> None:
+    (tmp_path / "trust").mkdir()
+    if name:
+        (tmp_path / "trust" / name).write_bytes(content)
+    result = nlb("cert", "verify", issued / "alice.crt", "--ca-file", issued / "ca/root.crt", option, "trust", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (3, "")
+    assert result.stderr.splitlines()[-1] == f"nlb: {message}"
 
 
 @pytest.mark.parametrize(
