@@ -42,6 +42,7 @@ ENVIRONMENT = (
         "CREDENTIALS_DIRECTORY",
         "Where the passphrase is looked for after that, in the file ca-passphrase; set by systemd.",
     ),
+    ("NLB_CA_NEW_PASSPHRASE", "What `nlb ca passphrase` changes it to; after that the file ca-new-passphrase there."),
     ("NOTIFY_SOCKET, WATCHDOG_USEC, LISTEN_FDS, LISTEN_FDNAMES", "What systemd gives a service; see sd_notify(3)."),
 )
 FILES = (

@@ -20,7 +20,7 @@ Modules
     der          BER and DER, as far as PKCS#12 needs them
     names        subjects and alternative names
     keys         private keys
-    passphrase   where the passphrase of an authority's keys comes from
+    passphrase   where the passphrase of an authority's keys comes from, and a new one
     settings     ca.toml
     index        the journal of what has been issued and revoked
     store        the folder, and files that are written whole or not at all

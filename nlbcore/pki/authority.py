@@ -17,7 +17,7 @@ good: `nlb ca crl DIR --days N` with the key makes one for N days.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -372,6 +372,16 @@ class Authority:
             assert days is not None
             made[which] = (entry, entry.not_after - entry.not_before < dt.timedelta(days=days))
         return made
+
+    def change_passphrase(self, authorities: Sequence[str], new: Callable[[], bytes] | None) -> list[Path]:
+        """Keep the keys of these, of `words.AUTHORITIES`, under another passphrase: all or none. Returns their files.
+
+        `new` is called once the old passphrase has opened them; without it they are kept under none.
+
+        Raises:
+            PkiError: a key is not there, cannot be written, or a passphrase is missing or wrong (exit code 77).
+        """
+        return self._hierarchy.change_passphrase(authorities, new)
 
     # -- revocation ----------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -75,6 +75,22 @@ class Hierarchy:
 
     def is_encrypted(self, which: str) -> bool:
         return self.has_key(which) and keys.is_encrypted(store.read(self.folder / FILES[which][1]))
+
+    def change_passphrase(self, authorities: Sequence[str], new: Callable[[], bytes] | None) -> list[Path]:
+        """Write the keys of these authorities anew, under another passphrase or none; see `Authority`."""
+        paths = [self.folder / FILES[which][1] for which in authorities]
+        before = [store.read(path) for path in paths]
+        opened = [self.signer(which).key for which in authorities]
+        passphrase = None if new is None else new()
+        outputs = [Output(path, keys.pem(key, passphrase)) for path, key in zip(paths, opened, strict=True)]
+        with (
+            index.opened(self.folder / store.INDEX, change=True),
+            store.staged(outputs, replace=True) as publish,
+        ):
+            if [store.read(path) for path in paths] != before:
+                raise PkiError(f"another command has changed the keys of {self.folder} meanwhile: try again")
+            publish()
+        return paths
 
     def renewed(self, root_days: int | None, intermediate_days: int | None) -> tuple[list[Output], dict[str, Entry]]:
         """New certificates for the keys that are there, each if it is given days; nothing is written.

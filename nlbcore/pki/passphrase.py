@@ -7,6 +7,8 @@ The first that is there counts:
 3. the file `ca-passphrase` in $CREDENTIALS_DIRECTORY, where systemd puts what `LoadCredential=` names (systemd.exec(5))
 4. the terminal
 
+A new passphrase for keys that have one already comes from places of its own; see `NewPassphrase`.
+
 Nothing is looked for, and nobody is asked, before a key turns out to need it. What has opened one key is tried on the
 next before anybody is asked again.
 """
@@ -21,9 +23,7 @@ from nlbcore.errors import EXIT_PERMISSION
 from nlbcore.pki.errors import PkiError
 from nlbcore.pki.pkcs12 import read_password
 
-VARIABLE = "NLB_CA_PASSPHRASE"
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
-CREDENTIAL = "ca-passphrase"
 LONGEST = 1023
 """Bytes; OpenSSL has no room for more."""
 
@@ -38,6 +38,11 @@ class Passphrase:
         file: whose first line it is
         ask: puts the question to a person; None where there is nobody
     """
+
+    word = "passphrase"
+    option = "--passphrase-file"
+    variable = "NLB_CA_PASSPHRASE"
+    credential = "ca-passphrase"
 
     def __init__(self, file: Path | None = None, ask: Ask | None = None) -> None:
         self._file = file
@@ -66,11 +71,10 @@ class Passphrase:
         """The passphrase that is there without asking."""
         if self._file is not None:
             return _checked(read_password(self._file), str(self._file))
-        if VARIABLE in os.environ:
-            return _checked(os.environ[VARIABLE], VARIABLE)
+        if self.variable in os.environ:
+            return _checked(os.environ[self.variable], self.variable)
         folder = os.environ.get(CREDENTIALS)
-        if folder and (Path(folder) / CREDENTIAL).exists():
-            path = Path(folder) / CREDENTIAL
+        if folder and (path := Path(folder) / self.credential).exists():
             return _checked(read_password(path), str(path))
         return None
 
@@ -81,18 +85,29 @@ class Passphrase:
             PkiError: there is none; exit code 77.
         """
         given = self.given()
-        return self._asked(f"Passphrase for the keys of {folder}", "a passphrase is needed") if given is None else given
+        if given is not None:
+            return given
+        return self._asked(f"{self.word.capitalize()} for the keys of {folder}", f"a {self.word} is needed")
 
     def _asked(self, question: str, why: str) -> bytes:
         if self._ask is None:
             text = (
-                f"{why}, and there is no terminal to ask at: --passphrase-file FILE, the variable {VARIABLE} or"
-                f" systemd's LoadCredential={CREDENTIAL}:FILE gives it"
+                f"{why}, and there is no terminal to ask at: {self.option} FILE, the variable {self.variable} or"
+                f" systemd's LoadCredential={self.credential}:FILE gives it"
             )
             raise PkiError(text, EXIT_PERMISSION)
         answer = _checked(self._ask(question), question)
         self._answers.append(answer)
         return answer
+
+
+class NewPassphrase(Passphrase):
+    """The passphrase that is to replace the one of the keys."""
+
+    word = "new passphrase"
+    option = "--new-passphrase-file"
+    variable = "NLB_CA_NEW_PASSPHRASE"
+    credential = "ca-new-passphrase"
 
 
 def _checked(text: str, where: str) -> bytes:

@@ -12,10 +12,12 @@ class CaGroup(LazyGroup):
         "init": "nlbcli.ca.init",
         "show": "nlbcli.ca.show",
         "renew": "nlbcli.ca.renew",
+        "passphrase": "nlbcli.ca.passphrase",
         "crl": "nlbcli.ca.crl",
     }
 
 
 command = CaGroup(
-    name="ca", help="Make and renew a private certificate authority, and write its lists of revoked certificates."
+    name="ca",
+    help="Make and renew a private certificate authority, write its lists of revoked certificates, lock its keys.",
 )

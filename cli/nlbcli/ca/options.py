@@ -76,12 +76,18 @@ def passphrase_of(file: Path | None, *, new: bool = False) -> Passphrase:
     """The passphrase of the authority's keys: from the file, the environment, or the terminal if there is one."""
     from nlbcore.pki.passphrase import Passphrase
 
+    return Passphrase(file, asker(confirm=new))
+
+
+def asker(*, confirm: bool) -> Callable[[str], str] | None:
+    """What asks for a passphrase at the terminal, twice to `confirm` it; None where there is none."""
+
     def ask(question: str) -> str:
         # To stderr: stdout may be JSON that a program reads.
-        answer: str = click.prompt(question, hide_input=True, confirmation_prompt=new, err=True)
+        answer: str = click.prompt(question, hide_input=True, confirmation_prompt=confirm, err=True)
         return answer
 
-    return Passphrase(file, ask if sys.stdin.isatty() else None)
+    return ask if sys.stdin.isatty() else None
 
 
 def opened(folder: Path, passphrase_file: Path | None) -> Authority:

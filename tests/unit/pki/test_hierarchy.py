@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,40 @@ def verify(trusted: Path, leaf: Path, untrusted: Path | None = None) -> None:
 
 def public_key(path: Path) -> bytes:
     return run("openssl", "x509", "-in", str(path), "-noout", "-pubkey").stdout
+
+
+def test_keys_that_change_while_somebody_types(tmp_path: Path) -> None:
+    """The new passphrase is asked for without a lock: nothing is written over what another command has written meanwhile."""
+    authority = Authority.create(tmp_path / "ca")
+    key = tmp_path / "ca/intermediate.key"
+
+    def slow() -> bytes:
+        Authority.create(tmp_path / "ca", force=True)
+        return b"new"
+
+    with pytest.raises(PkiError, match=r"another command has changed the keys of .*/ca meanwhile: try again"):
+        authority.change_passphrase(["intermediate", "root"], slow)
+    assert "ENCRYPTED" not in key.read_text()
+
+
+@pytest.mark.parametrize("broken", [1, 2])
+def test_both_keys_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: int) -> None:
+    """The disk fails at the first or the second of the two names."""
+    authority = Authority.create(tmp_path / "ca")
+    before = {path: path.read_bytes() for path in authority.folder.iterdir()}
+    name, count = store._name, 0
+
+    def failing(source: Path, path: Path, *, replace: bool) -> None:
+        nonlocal count
+        count += 1
+        if count == broken:
+            raise store.failure("write", path, OSError(errno.EIO, os.strerror(errno.EIO)))
+        name(source, path, replace=replace)
+
+    monkeypatch.setattr(store, "_name", failing)
+    with pytest.raises(PkiError, match=r"cannot write .*\.key: input/output error"):
+        authority.change_passphrase(["intermediate", "root"], lambda: b"new")
+    assert {path: path.read_bytes() for path in authority.folder.iterdir()} == before
 
 
 def test_everything_old_and_new_is_good(tmp_path: Path) -> None:
