@@ -10,51 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.process.test_reload_modes import MODES, WHO, let_in, stays
-from tests.support.balancer import Balancer, server_group, tls_listener
-from tests.support.reloading import changed
+from tests.support.balancer import Balancer
 from tests.support.tls_client import TLS12, TLS13, TlsClient, client_context, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.support.backends import Backend
     from tests.support.certs import Issued, Pki
-    from tests.support.reloading import Tables
 
 WORDS = {"none": "no_certificate", "bad": "unknown_ca"}
-
-
-@pytest.fixture(scope="module")
-def base(pki: Pki, backend: Backend) -> Tables:
-    return {
-        "node": {"workers": 1},
-        "log": {"refusals_per_second": 0},
-        "listeners": {"web": tls_listener(pki.server, pki.root.server("other.example.com"), ca=pki.root.path)},
-        "server_groups": {"app": server_group(backend)},
-    }
-
-
-@pytest.fixture(scope="module")
-def running(balancer_for: Callable[..., Balancer], base: Tables) -> Balancer:
-    return balancer_for(base)
-
-
-@pytest.fixture
-def enforce(running: Balancer, base: Tables, pki: Pki) -> Iterator[Callable[..., dict[str, Any]]]:
-    """`enforce(MODE, ...)`: brought into force by a reload; the answer."""
-
-    def make(mode: str, **auth: object) -> dict[str, Any]:
-        running.rewrite(changed(base, web={"client_auth": {"mode": mode, "ca": str(pki.root.path), **auth}}))
-        return running.reload()
-
-    yield make
-    running.rewrite(base)
-    running.reload()
-
-
-@pytest.fixture(scope="module")
-def certificates(pki: Pki) -> dict[str, Issued | None]:
-    return {"none": None, "good": pki.client, "bad": pki.bad_client("unknown_ca")}
 
 
 @pytest.mark.parametrize(("before", "after"), [(one, other) for one in MODES for other in MODES if one != other])

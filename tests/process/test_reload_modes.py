@@ -9,17 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.balancer import Balancer, server_group, tls_listener
-from tests.support.reloading import changed
+from tests.support.balancer import Balancer
 from tests.support.tls_client import TLS12, TLS13, TlsClient, client_context, refusal
 from tests.support.workers import tls_client
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from tests.support.backends import Backend
     from tests.support.certs import Issued, Pki
-    from tests.support.reloading import Tables
 
 MODES = ("off", "optional", "report", "required")
 WHO = ("none", "good", "bad")
@@ -34,38 +31,6 @@ def stays(before: str, after: str, who: str) -> bool:
     """Whether one that is in stays: `off` has asked nobody, so nothing is known of anybody."""
     known = "none" if before == "off" else who
     return let_in(after, known)
-
-
-@pytest.fixture(scope="module")
-def base(pki: Pki, backend: Backend) -> Tables:
-    return {
-        "node": {"workers": 1},
-        "listeners": {"web": tls_listener(pki.server, ca=pki.root.path)},
-        "server_groups": {"app": server_group(backend)},
-    }
-
-
-@pytest.fixture(scope="module")
-def running(balancer_for: Callable[..., Balancer], base: Tables) -> Balancer:
-    return balancer_for(base)
-
-
-@pytest.fixture
-def enforce(running: Balancer, base: Tables, pki: Pki) -> Iterator[Callable[..., dict[str, Any]]]:
-    """`enforce(MODE, ...)`: the mode, brought into force by a reload; the answer."""
-
-    def make(mode: str, **auth: object) -> dict[str, Any]:
-        running.rewrite(changed(base, web={"client_auth": {"mode": mode, "ca": str(pki.root.path), **auth}}))
-        return running.reload()
-
-    yield make
-    running.rewrite(base)
-    running.reload()
-
-
-@pytest.fixture(scope="module")
-def certificates(pki: Pki) -> dict[str, Issued | None]:
-    return {"none": None, "good": pki.client, "bad": pki.bad_client("unknown_ca")}
 
 
 @pytest.mark.parametrize("after", MODES)
