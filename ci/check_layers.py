@@ -57,7 +57,8 @@ CLI_ALLOWED: tuple[str, ...] = (
     "pki",
     "process.supervisor",
     "process.checker",
-    "tls.explain", "tls.trusted",
+    "tls.explain",
+    "tls.trusted",
 )
 # Nobody imports these.
 TOPS = (CLI, "tests", "bench")

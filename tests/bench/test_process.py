@@ -81,7 +81,9 @@ def test_those_beside_others_give_way() -> None:
         before = {one.pid for one in mine.children()}
         outcome = run(
             load,
-            begin=lambda: found.extend(os.sched_getscheduler(one.pid) for one in mine.children() if one.pid not in before),
+            begin=lambda: found.extend(
+                os.sched_getscheduler(one.pid) for one in mine.children() if one.pid not in before
+            ),
         )
     assert sorted(found) == [os.SCHED_OTHER, os.SCHED_IDLE]
     assert outcome.failures == 0

@@ -117,9 +117,7 @@ def twin(issued: Issued) -> Issued:
     """The other certificate with the same contents and a signature that is as valid: r, n - s in place of r, s."""
     r, s = decode_dss_signature(issued.certificate.signature)
     signature = tlv(0x03, b"\0", encode_dss_signature(r, _ORDER - s))
-    made = x509.load_der_x509_certificate(
-        tlv(0x30, issued.certificate.tbs_certificate_bytes, _ECDSA_SHA256, signature)
-    )
+    made = x509.load_der_x509_certificate(tlv(0x30, issued.certificate.tbs_certificate_bytes, _ECDSA_SHA256, signature))
     path = issued.path.with_suffix(".twin")
     path.write_bytes(pem(made))
     return replace(issued, certificate=made, path=path)

@@ -15,7 +15,6 @@ from click.testing import CliRunner
 from cryptography import x509
 
 from nlbcli.explain import command as explain
-
 from tests.support.balancer import Balancer, server_group, tls_listener
 from tests.support.certs import Authority, Issued, Pki, now
 from tests.support.lists import overdue, revocation_list, write_lists

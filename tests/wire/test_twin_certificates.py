@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tests.support.backends import Backend
     from tests.support.certs import Issued, Pki
 
+
 @pytest.fixture(scope="module")
 def client(pki: Pki) -> Issued:
     return pki.root.client("twin", names=["twin.corp.example"])

@@ -212,13 +212,23 @@ def test_not_changed(folder: Path) -> None:
     before = {path: path.read_bytes() for path in (folder / "ca").iterdir()}
     for arguments, code, message in (
         (("--passphrase-file", "wrong", *new), 77, "the passphrase is not that of ca/intermediate.key, or the file is"),
-        (new, 77, "ca/intermediate.key is kept under a passphrase, and there is no terminal to ask at: --passphrase-file"),
-        (("--remove",), 77, "ca/intermediate.key is kept under a passphrase, and there is no terminal to ask at: --pass"),
+        (
+            new,
+            77,
+            "ca/intermediate.key is kept under a passphrase, and there is no terminal to ask at: --passphrase-file",
+        ),
+        (
+            ("--remove",),
+            77,
+            "ca/intermediate.key is kept under a passphrase, and there is no terminal to ask at: --pass",
+        ),
         (
             ("--passphrase-file", "secret"),
             77,
-            "a new passphrase is needed, and there is no terminal to ask at: --new-passphrase-file FILE, the variable"
-            " NLB_CA_NEW_PASSPHRASE or systemd's LoadCredential=ca-new-passphrase:FILE gives it",
+            (
+                "a new passphrase is needed, and there is no terminal to ask at: --new-passphrase-file FILE, the variable"
+                " NLB_CA_NEW_PASSPHRASE or systemd's LoadCredential=ca-new-passphrase:FILE gives it"
+            ),
         ),
         (("--passphrase-file", "secret", "--new-passphrase-file", "none"), 1, "cannot read none: no such file or dir"),
         (("--remove", *new), 2, "--new-passphrase-file: with --remove there is no new passphrase"),

@@ -39,7 +39,9 @@ def test_below_a_revoked_intermediate(folder: Path) -> None:
     authority.issue(Request("mallory", "client", term=Term(days=5)), out=folder)
     authority.revoke("mallory")
     listed = ("cert", "list", "--ca", "ca")
-    assert nlb("cert", "revoke", "intermediate", "--ca", "ca", "--reason", "certificateHold", cwd=folder).returncode == 0
+    assert (
+        nlb("cert", "revoke", "intermediate", "--ca", "ca", "--reason", "certificateHold", cwd=folder).returncode == 0
+    )
     result = nlb(*listed, cwd=folder)
     assert (result.returncode, result.stderr) == (0, "")
     _, own, alice, mallory = (re.split("  +", line) for line in result.stdout.splitlines())

@@ -63,7 +63,23 @@ def test_what_a_request_asks_for(tmp_path: Path, constraints: str, told: list[st
     """One that openssl has made, with extensions that `nlb cert csr` never asks for."""
     basic = f"basicConstraints = {constraints}\n" if constraints else ""
     (tmp_path / "asked.cnf").write_text(REQUEST + basic)
-    run(*"openssl req -new -config asked.cnf -newkey ed25519 -noenc -keyout key -out csr".split(), cwd=tmp_path)
+    run(
+        *[
+            "openssl",
+            "req",
+            "-new",
+            "-config",
+            "asked.cnf",
+            "-newkey",
+            "ed25519",
+            "-noenc",
+            "-keyout",
+            "key",
+            "-out",
+            "csr",
+        ],
+        cwd=tmp_path,
+    )
     result = show(tmp_path, "csr")
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.splitlines()[2:-3] == [

@@ -68,7 +68,10 @@ def test_folders(issued: Path, tmp_path: Path) -> None:
     for name, code in (("alice.crt", 0), ("mallory.crt", 2)):
         result = verify(issued, name, *folders)
         assert result.returncode == code
-        assert result.stderr == f"nlb: warning: {trust}/intermediate.pem: holds no revocation list but: certificate: it is not used\n"
+        assert (
+            result.stderr
+            == f"nlb: warning: {trust}/intermediate.pem: holds no revocation list but: certificate: it is not used\n"
+        )
     (trust / "README").write_text("who is trusted\n")
     result = verify(issued, "alice.crt", "--ca-file", trust, "--crl", "ca/ca.crl")
     assert (result.returncode, result.stderr) == (
@@ -90,11 +93,15 @@ def test_folders(issued: Path, tmp_path: Path) -> None:
         ("--crl", "a.crl", b"\x30\x01\x00", "trust/a.crl: a revocation list is damaged or of a kind that cannot be read"),
     ],
 )  # fmt: skip
-def test_folders_that_are_no_use(issued: Path, tmp_path: Path, option: str, name: str, content: bytes, message: str) -> None:
+def test_folders_that_are_no_use(
+    issued: Path, tmp_path: Path, option: str, name: str, content: bytes, message: str
+) -> None:
     (tmp_path / "trust").mkdir()
     if name:
         (tmp_path / "trust" / name).write_bytes(content)
-    result = nlb("cert", "verify", issued / "alice.crt", "--ca-file", issued / "ca/root.crt", option, "trust", cwd=tmp_path)
+    result = nlb(
+        "cert", "verify", issued / "alice.crt", "--ca-file", issued / "ca/root.crt", option, "trust", cwd=tmp_path
+    )
     assert (result.returncode, result.stdout) == (3, "")
     assert result.stderr.splitlines()[-1] == f"nlb: {message}"
 
