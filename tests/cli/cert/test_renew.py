@@ -76,6 +76,37 @@ def test_all_below_a_revoked_intermediate(folder: Path) -> None:
     assert result.stderr == "nlb: the intermediate of ca has been revoked: nothing it signs is accepted\n"
 
 
+def test_a_command_afterwards(folder: Path) -> None:
+    """Once, and only if something has been renewed; of its failure it is said that the renewal stands."""
+    authority = Authority.open(folder / "ca")
+    for name in ("alice", "bob", "carol"):
+        authority.issue(Request(name, "client", term=Term(days=5)), out=folder)
+    (folder / "carol.crt").unlink()
+    renew = ("cert", "renew", "--all", "--before", "10d", "--ca", "ca")
+    program = ("--exec", "sh -c 'echo done; echo x >>ran'")
+    result = nlb(*renew, "--days", "20", "--json", *program, cwd=folder)
+    assert result.returncode == 1  # carol
+    assert [one["name"] for one in json.loads(result.stdout)["renewed"]] == ["alice", "bob"]
+    assert result.stderr.splitlines()[-1] == "done"
+    assert (folder / "ran").read_text() == "x\n"
+    assert nlb(*renew, *program, cwd=folder).returncode == 1
+    assert (folder / "ran").read_text() == "x\n"  # nothing was renewed
+    assert nlb("cert", "renew", "alice", "--ca", "ca", *program, cwd=folder).returncode == 0
+    assert (folder / "ran").read_text() == "x\nx\n"
+    for program, why in (
+        (("--exec", "false"), "false has ended with 1"),
+        (("--exec", "sh -c 'kill -9 $$'"), "sh -c 'kill -9 $$' has ended by signal 9"),
+    ):
+        result = nlb("cert", "renew", "alice", "--ca", "ca", *program, cwd=folder)
+        assert result.returncode == 1
+        assert "  follows " in result.stdout
+        assert result.stderr == f"nlb: --exec: {why}; what has been renewed stays renewed\n"
+    (folder / "odd").write_text("no program")
+    (folder / "odd").chmod(0o755)
+    result = nlb("cert", "renew", "alice", "--ca", "ca", "--exec", "./odd", cwd=folder)
+    assert (result.returncode, result.stderr) == (1, "nlb: --exec: ./odd cannot be run: exec format error\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -88,6 +119,9 @@ def test_all_below_a_revoked_intermediate(folder: Path) -> None:
         (("alice", "--before", "1d"), "--before goes with --all"),
         (("alice", "--profile", "client"), "--profile goes with --all: a certificate's own does not change"),
         (("alice", "--key-type", "ed25519"), "--key-type goes with --rekey: the key stays as it is otherwise"),
+        (("alice", "--exec", "sh 'x"), "--exec sh 'x: a quotation mark has no partner"),
+        (("alice", "--exec", " "), "--exec is empty: name a command"),
+        (("alice", "--exec", "no-such x"), "--exec no-such x: there is no command no-such"),
         (("alice", "--force"), "--force goes with --out: without it the old files are replaced anyway"),
         (
             ("--all", "--before", "soon"),
