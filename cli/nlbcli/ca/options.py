@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,14 +63,18 @@ def tell_list(crl: Crl) -> None:
     click.echo(f"{crl.path}: list {crl.number}, {crl.revoked} revoked, the next is due {due}{young}")
 
 
-def passphrase_option(function: Any) -> Any:
-    """`--passphrase-file FILE`, for every command that needs a key of the authority."""
+def secret_file_option(option: str, what: str) -> Callable[[Any], Any]:
+    """`OPTION FILE`, where a secret comes from a file: what it is the secret of stands in `what`."""
     return click.option(
-        "--passphrase-file",
+        option,
         metavar="FILE",
         type=click.Path(path_type=Path, readable=False),
-        help="The passphrase of the authority's keys is the first line of this file, instead of asking.",
-    )(function)
+        help=f"{what} is the first line of this file, instead of asking.",
+    )
+
+
+passphrase_option = secret_file_option("--passphrase-file", "The passphrase of the authority's keys")
+"""For every command that needs a key of the authority."""
 
 
 def passphrase_of(file: Path | None, *, new: bool = False) -> Passphrase:
@@ -97,24 +102,22 @@ def opened(folder: Path, passphrase_file: Path | None) -> Authority:
     return Authority.open(folder, passphrase_of(passphrase_file))
 
 
-def term_options(function: Any) -> Any:
-    """`--days`, `--not-before`, `--not-after`: how long a certificate is valid."""
-    for option in (
+def term_options(default: str) -> Callable[[Any], Any]:
+    """`--days`, `--not-before`, `--not-after`: how long a certificate is valid; `default` is what holds without them."""
+    options = (
         click.option("--not-after", metavar="DATE", help="When it ends, instead of --days."),
         click.option(
             "--not-before",
             metavar="DATE",
             help="When it begins, for example 2027-01-31 or 2027-01-31T12:00Z; UTC unless it says otherwise. [default: now]",
         ),
-        click.option(
-            "--days",
-            metavar="N",
-            type=int,
-            help=f"How long it is valid. [default: server {SERVER_DAYS}, client {CLIENT_DAYS} (ca.toml)]",
-        ),
-    ):
-        function = option(function)
-    return function
+        click.option("--days", metavar="N", type=int, help=f"How long it is valid. [default: {default}]"),
+    )
+    return lambda function: reduce(lambda made, option: option(made), options, function)
+
+
+new_term_options = term_options(f"server {SERVER_DAYS}, client {CLIENT_DAYS} (ca.toml)")
+"""The same for a certificate that follows no other."""
 
 
 def term_of(days: int | None, not_before: str | None, not_after: str | None) -> Term:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from nlbcli.ca.options import UsageProblem, asker, opened, passphrase_option
+from nlbcli.ca.options import UsageProblem, asker, opened, passphrase_option, secret_file_option
 from nlbcore.pki.words import AUTHORITIES
 
 
@@ -15,12 +15,7 @@ from nlbcore.pki.words import AUTHORITIES
 @click.argument("which", metavar="[WHICH]", type=click.Choice((*AUTHORITIES, "both")), default="both")
 @click.option("--remove", is_flag=True, help="Keep the keys under no passphrase.")
 @passphrase_option
-@click.option(
-    "--new-passphrase-file",
-    metavar="FILE",
-    type=click.Path(path_type=Path, readable=False),
-    help="The new passphrase is the first line of this file, instead of asking.",
-)
+@secret_file_option("--new-passphrase-file", "The new passphrase")
 def command(
     folder: Path, *, which: str, remove: bool, passphrase_file: Path | None, new_passphrase_file: Path | None
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import rich_click as click
 
-from nlbcli.ca.options import UsageProblem, naming_options
+from nlbcli.ca.options import UsageProblem, naming_options, secret_file_option
 from nlbcore.errors import NlbError
 
 COLOURS = {"ok": "green", "note": "cyan", "warning": "yellow", "error": "red", "critical": "red"}
@@ -66,12 +66,12 @@ def files_argument(function: Any) -> Any:
 
 
 def password_file_option(of: str) -> Callable[[Any], Any]:
-    return click.option(
-        "--password-file",
-        metavar="FILE",
-        type=click.Path(path_type=Path, readable=False),
-        help=f"The password of {of} is the first line of this file, instead of asking.",
-    )
+    return secret_file_option("--password-file", f"The password of {of}")
+
+
+key_password_file_option = secret_file_option(
+    "--key-password-file", "The passphrase of the key that is read, or the password of a PKCS#12 file that is read,"
+)
 
 
 def secret(what: str, path: Path | None, option: str = "--password-file", *, new: bool = False) -> str:

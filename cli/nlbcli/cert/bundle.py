@@ -9,7 +9,7 @@ from pathlib import Path
 import rich_click as click
 
 from nlbcli.ca.options import naming_options
-from nlbcli.cert._paper import files_argument, secret, tell
+from nlbcli.cert._paper import files_argument, key_password_file_option, secret, tell
 from nlbcore.pki.words import BUNDLE_FORMS
 
 
@@ -27,12 +27,7 @@ from nlbcore.pki.words import BUNDLE_FORMS
 @click.option(
     "--out", metavar="FILE", type=click.Path(path_type=Path, readable=False), required=True, help="The new file."
 )
-@click.option(
-    "--key-password-file",
-    metavar="FILE",
-    type=click.Path(path_type=Path, readable=False),
-    help="The passphrase of the key, or the password of a PKCS#12 file, is the first line of this file.",
-)
+@key_password_file_option
 @click.option("-f", "--force", is_flag=True, help="Overwrite the file if it is there; it may be one of those read.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(

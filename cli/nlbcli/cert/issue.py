@@ -11,13 +11,13 @@ from nlbcli.ca.options import (
     authority_option,
     key_type_option,
     naming_options,
+    new_term_options,
     opened,
     passphrase_option,
     subject_options,
     term_of,
-    term_options,
 )
-from nlbcli.cert._paper import secret
+from nlbcli.cert._paper import password_file_option, secret
 from nlbcli.cert.options import (
     force_option,
     names_options,
@@ -35,18 +35,13 @@ from nlbcore.pki.words import P12_TARGETS
 @authority_option
 @profile_option(required=True)
 @names_options
-@term_options
+@new_term_options
 @key_type_option(default=None, text="Kind of its key")
 @subject_options
 @subject_email_option
 @out_option
 @click.option("--p12", is_flag=True, help="Write NAME.p12 too, for browsers and keychains; it asks for a password.")
-@click.option(
-    "--password-file",
-    metavar="FILE",
-    type=click.Path(path_type=Path, readable=False),
-    help="The password of NAME.p12 is the first line of this file, instead of asking.",
-)
+@password_file_option("NAME.p12")
 @p12_target_option("NAME.p12")
 @passphrase_option
 @force_option

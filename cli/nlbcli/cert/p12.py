@@ -9,7 +9,7 @@ from pathlib import Path
 import rich_click as click
 
 from nlbcli.ca.options import UsageProblem, naming_options
-from nlbcli.cert._paper import files_argument, password_file_option, secret, tell
+from nlbcli.cert._paper import files_argument, key_password_file_option, password_file_option, secret, tell
 from nlbcli.cert.options import p12_target_option
 
 
@@ -17,12 +17,7 @@ from nlbcli.cert.options import p12_target_option
 @files_argument
 @p12_target_option("it")
 @password_file_option("the new file")
-@click.option(
-    "--key-password-file",
-    metavar="FILE",
-    type=click.Path(path_type=Path, readable=False),
-    help="The same for what is read: the passphrase of the key, or the password of a PKCS#12 file.",
-)
+@key_password_file_option
 @click.option(
     "--name", metavar="FRIENDLY", help="What a keychain shows. [default: the certificate file's name without .crt]"
 )

@@ -20,6 +20,7 @@ from nlbcli.ca.options import (
     opened,
     passphrase_option,
     term_of,
+    term_options,
 )
 from nlbcli.cert.options import force_option
 from nlbcli.cert.told import tell
@@ -41,9 +42,7 @@ if TYPE_CHECKING:
 )
 @click.option("--rekey", is_flag=True, help="Make a new key too; else the certificate is for the key that is there.")
 @key_type_option(default=None, text="Kind of the new key", otherwise="that of the old one")
-@click.option("--days", metavar="N", type=int, help="How long it is valid. [default: as was asked for the old one]")
-@click.option("--not-before", metavar="DATE", help="When it begins. [default: now]")
-@click.option("--not-after", metavar="DATE", help="When it ends, instead of --days.")
+@term_options("as was asked for the old one")
 @click.option(
     "--out",
     metavar="DIR2",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from nlbcli.ca.options import authority_option, naming_options, opened, passphrase_option, term_of, term_options
+from nlbcli.ca.options import authority_option, naming_options, new_term_options, opened, passphrase_option, term_of
 from nlbcli.cert.options import force_option, out_option, profile_option
 from nlbcli.cert.told import tell
 
@@ -18,7 +18,7 @@ from nlbcli.cert.told import tell
 @click.option(
     "--name", metavar="NAME", help="Of the certificate in the index, and of its file. [default: that of FILE]"
 )
-@term_options
+@new_term_options
 @out_option
 @passphrase_option
 @force_option
