@@ -76,7 +76,7 @@ def test_every_file_is_there() -> None:
         assert (ROOT / "docs" / target).exists(), target
     for name in re.findall(r"(?<![/\w])deploy/\S+\w", PAGE):
         assert (ROOT / name).exists(), name
-    for unit in re.findall(r"\bnlb(?:-crl)?\.(?:service|socket|timer)\b", PAGE):
+    for unit in re.findall(r"\bnlb(?:-crl|-renew)?\.(?:service|socket|timer)\b", PAGE):
         assert (DEPLOY / "systemd" / unit).exists(), unit
     for target in re.findall(r"`?make ([a-z]+)`", PAGE):
         assert f"\n{target}: " in (ROOT / "Makefile").read_text()
