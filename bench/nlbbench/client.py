@@ -75,7 +75,7 @@ def _by_name(text: str, reason: ValueError) -> Address:
     try:
         family, _, _, _, where = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
     except (OSError, OverflowError, UnicodeError) as error:
-        raise LoadError(f"{text}: the name is not known: {error}") from None
+        raise LoadError(f"{text}: the name is not known: {_why(error)}") from None
     return Address(family, _packed(family, where), host, f"{text} ({where[0]})")
 
 
@@ -117,7 +117,7 @@ def context(target: Target, address: Address) -> Tls:
     wire.pyx): that is cheaper, and so is a context without roots, from which OpenSSL would complete our own chain each time.
 
     Raises:
-        LoadError: a file cannot be read or used, or an option is not known to OpenSSL; with its name
+        LoadError: a file cannot be read or used, or a name is not known to OpenSSL; with the option of `nlb bench load`
     """
     made = SSL.Context(SSL.TLS_CLIENT_METHOD)
     made.set_verify(SSL.VERIFY_NONE)
@@ -152,37 +152,42 @@ def _ciphers(made: SSL.Context, target: Target) -> None:
                 made.set_cipher_list(target.suite.encode())
                 made.set_max_proto_version(SSL.TLS1_2_VERSION)
         except SSL.Error:
-            raise LoadError(f"OpenSSL knows no cipher suite {target.suite!r}") from None
+            raise LoadError(f"--suite: OpenSSL knows no cipher suite {target.suite!r}") from None
     if target.group is not None:
         known = _openssl.lib.SSL_CTX_set1_curves_list(made._context, target.group.encode())  # noqa: SLF001
         if known != 1:
             _openssl.lib.ERR_clear_error()
-            raise LoadError(f"OpenSSL knows no group {target.group!r}")
+            raise LoadError(f"--group: OpenSSL knows no group {target.group!r}")
 
 
 def _own_certificate(made: SSL.Context, target: Target) -> None:
     if target.certificate is None:
         if target.private_key is not None:
-            raise LoadError(f"{target.private_key}: a key without a certificate")
+            raise LoadError(f"--key {target.private_key}: a key without a certificate; name that with --cert FILE")
         return
     key = target.private_key or target.certificate
-    for path in (target.certificate, key):
-        _readable(path)
+    option = "--cert" if target.private_key is None else "--key"
+    _readable("--cert", target.certificate)
+    _readable(option, key)
     try:
         made.use_certificate_chain_file(str(target.certificate))
     except SSL.Error as error:
-        raise LoadError(f"{target.certificate}: no certificate in PEM ({_reason(error)})") from None
+        raise LoadError(f"--cert {target.certificate}: no certificate in PEM ({_reason(error)})") from None
     try:
         private = serialization.load_pem_private_key(key.read_bytes(), password=None)
     except TypeError:
-        raise LoadError(f"{key}: the key has a password; take it off first (openssl pkey -in ... -out ...)") from None
+        raise LoadError(
+            f"{option} {key}: the key has a password; take it off first (openssl pkey -in ... -out ...)"
+        ) from None
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise LoadError(f"{key}: no private key in PEM ({error})") from None
+        if target.private_key is None:
+            raise LoadError(f"--cert {key}: holds no private key; name its file with --key FILE") from None
+        raise LoadError(f"--key {key}: no private key in PEM ({error})") from None
     try:
         made.use_privatekey(private)  # type: ignore[arg-type]
         made.check_privatekey()
     except SSL.Error:
-        raise LoadError(f"{key}: not the key of the certificate in {target.certificate}") from None
+        raise LoadError(f"{option} {key}: not the key of the certificate in {target.certificate}") from None
 
 
 def _trust(made: SSL.Context, target: Target, address: Address) -> int:
@@ -192,15 +197,16 @@ def _trust(made: SSL.Context, target: Target, address: Address) -> int:
     if target.ca is None:
         made.set_default_verify_paths()
     else:
-        _readable(target.ca)
+        _readable("--ca", target.ca)
         try:
             made.load_verify_locations(str(target.ca))
         except SSL.Error as error:
-            raise LoadError(f"{target.ca}: no certificates in PEM ({_reason(error)})") from None
+            raise LoadError(f"--ca {target.ca}: no certificates in PEM ({_reason(error)})") from None
     _, wanted = server_name(target, address)
     if wanted is None:
         raise LoadError(
-            "a UNIX socket has no name that a certificate could be for: give a server name, or do not verify"
+            "a UNIX socket has no name that a certificate could be for: give one with --server-name, or do not verify: "
+            "--insecure"
         )
     lib = _openssl.lib
     rules = _openssl.ffi.gc(lib.X509_VERIFY_PARAM_new(), lib.X509_VERIFY_PARAM_free)
@@ -216,12 +222,17 @@ def _trust(made: SSL.Context, target: Target, address: Address) -> int:
     return _address(store)
 
 
-def _readable(path: Path) -> None:
+def _readable(option: str, path: Path) -> None:
     try:
         with path.open("rb"):
             pass
     except OSError as error:
-        raise LoadError(f"{path}: {error.strerror}") from None
+        raise LoadError(f"{option} {path}: {error.strerror}") from None
+
+
+def _why(error: Exception) -> str:
+    """The system's words alone, without its number."""
+    return str(getattr(error, "strerror", None) or error)
 
 
 def _reason(error: SSL.Error) -> str:

@@ -85,7 +85,10 @@ def _awaited(one: Population) -> bool:
 
 def _check_population(one: Population, load: Load) -> None:
     if one.connections < load.processes:
-        raise LoadError(f"{one.name}: {one.connections} connections cannot be shared by {load.processes} processes")
+        raise LoadError(
+            f"{one.name}: {one.connections} connections cannot be shared by {load.processes} processes: "
+            "fewer of these (-p), or more connections (-n)"
+        )
     if one.rate is not None and one.rate <= 0:
         raise LoadError(f"{one.name}: the rate must be more than 0; leave it out for as fast as possible")
     if one.count is not None and one.count < 1:
@@ -95,11 +98,11 @@ def _check_population(one: Population, load: Load) -> None:
     if one.resumed and (one.work is not Work.CONNECT or not load.target.tls):
         raise LoadError(f"{one.name}: only handshakes (work connect, with TLS) can be resumed")
     if one.burst and one.work is not Work.IDLE:
-        raise LoadError(f"{one.name}: only idle connections have a burst")
+        raise LoadError(f"{one.name}: only idle connections have a burst (--burst)")
     if load.duration is None and not one.beside and one.count is None:
         raise LoadError(f"{one.name}: no count, and the load has no duration")
     if one.work is Work.IDLE and (one.count is not None or one.rate is not None):
-        raise LoadError(f"{one.name}: idle connections have neither a rate nor a count")
+        raise LoadError(f"{one.name}: idle connections have neither a rate nor a count (--rate, --count)")
 
 
 @dataclass

@@ -123,4 +123,6 @@ def syntax_error(file: str, place: Place, message: str) -> Finding:
         hint = "text stands in quotes; true, false and numbers do not"
     elif message.startswith("Invalid statement"):
         hint = "a line is KEY = VALUE, [TABLE] or # a comment"
+    elif message.startswith("Expected newline"):
+        hint = "addresses, durations and other text stand in quotes; a line holds one KEY = VALUE"
     return Finding(file, *place, "error", "", f"syntax error: {text}", hint)

@@ -68,7 +68,7 @@ def test_orders_that_cannot_be_done_end_it() -> None:
     )
     os.close(descriptor)
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].endswith("LoadError: /no/such/file: No such file or directory")
+    assert done.stderr.strip().splitlines()[-1].endswith("LoadError: --ca /no/such/file: No such file or directory")
 
 
 def test_those_beside_others_give_way() -> None:

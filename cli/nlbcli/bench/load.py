@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 if TYPE_CHECKING:
-    from nlbbench.spec import Load, Outcome, Target
+    from nlbbench.spec import Load, Outcome, Sample, Target, Work
 
 _FILE = click.Path(path_type=Path, readable=False, dir_okay=False)
 
@@ -131,6 +131,11 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     storm       echo at 500/s beside 64 clients that do full handshakes flat out
     idle        1000 silent connections
 
+    \b
+    nlb bench load lb.example.com:443 --ca root.crt --cert client.crt --key client.key
+    nlb bench load 127.0.0.1:8443 --server-name www.example.com ... -s storm --rate 1000 -d 30
+    nlb bench load 127.0.0.1:8443 --server-name www.example.com ... -s echo --at 3:'nlb reload'
+
     Ctrl-C ends the measurement, and shows what was measured. Exits with 1 when an exchange failed.
     """  # noqa: D301 - \b is click's word for "as it stands"
     from nlbbench.load import run
@@ -193,7 +198,7 @@ def _try_once(load: Load) -> None:
         LoadError: it failed
     """
     from nlbbench.load import LoadError, run
-    from nlbbench.spec import Failure, Population, Work
+    from nlbbench.spec import Population, Work
 
     work = load.populations[0].work
     probe = Population("probe", work if work in {Work.DOWNLOAD, Work.UPLOAD} else Work.CONNECT, size=16, count=1)
@@ -201,10 +206,35 @@ def _try_once(load: Load) -> None:
     if outcome.interrupted:
         raise click.Abort
     for sample in outcome.populations[0].samples:
-        hint = ""
-        if sample.failure in {Failure.TIMEOUT, Failure.CORRUPT, Failure.TRUNCATED, Failure.SURPLUS}:
-            hint = f"; is there `nlb bench backend {work.backend}` behind it?"
-        raise LoadError(f"{load.target.address}: {sample.text}{hint}")
+        hint = _hint(load.target, sample, work)
+        raise LoadError(f"{load.target.address}: {sample.text}{hint and f'; {hint}'}")
+
+
+def _hint(target: Target, sample: Sample, work: Work) -> str:
+    """What to do about a first exchange that failed: the option that is missing or wrong; empty where nothing is known."""
+    from nlbbench.spec import Failure
+
+    if sample.failure is Failure.CERTIFICATE:
+        if "mismatch" in sample.text:
+            return "give the name that the certificate is for with --server-name"
+        return f"is its root in {target.ca} (--ca)?" if target.ca else "name a file with its root: --ca"
+    if sample.failure is Failure.ALERT:
+        about = (
+            ("certif", "handshake_failure") if target.certificate is None else ("certif", "unknown_ca", "access_denied")
+        )
+        if not any(word in sample.text for word in about):
+            return ""
+        if target.certificate is None:
+            return "show a client certificate with --cert and --key"
+        return f"`nlb explain {target.certificate}` and the access log say why"
+    if sample.failure is Failure.HANDSHAKE:
+        if "no protocols available" in sample.text:
+            return "--tls-version and --suite do not fit together"
+        return "if no TLS is spoken there: --plain"
+    if sample.failure in {Failure.TIMEOUT, Failure.CORRUPT, Failure.TRUNCATED, Failure.SURPLUS, Failure.RESET}:
+        tls = "" if target.tls else " If it speaks TLS, leave out --plain"
+        return f"is there `nlb bench backend {work.backend}` behind it?{tls}"
+    return ""
 
 
 def _runner(text: str) -> Callable[[], None]:

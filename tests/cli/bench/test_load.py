@@ -72,14 +72,24 @@ def test_json(tls: list[str], pki: Pki) -> None:
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--server-name", "wrong.example.com"], "the server's certificate: hostname mismatch"),
+        (
+            ["--server-name", "wrong.example.com"],
+            "hostname mismatch; give the name that the certificate is for with --server-name",
+        ),
         (
             ["--tls-version", "1.2", "--suite", "ECDHE-RSA-AES128-GCM-SHA256"],
             "the server sent the alert handshake_failure",
         ),
-        (["--plain"], "after 0 right bytes of the answer"),
-        (["--group", "X"], "OpenSSL knows no group 'X'"),
-        (["-n", "1", "-p", "2"], "1 connections cannot be shared by 2 processes"),
+        (
+            ["--tls-version", "1.2", "--suite", "TLS_AES_128_GCM_SHA256"],
+            "--tls-version and --suite do not fit together",
+        ),
+        (
+            ["--plain"],
+            "after 0 right bytes of the answer; is there `nlb bench backend echo` behind it? If it speaks TLS, leave out --plain",
+        ),
+        (["--group", "X"], "--group: OpenSSL knows no group 'X'"),
+        (["-n", "1", "-p", "2"], "1 connections cannot be shared by 2 processes: fewer of these (-p)"),
     ],
 )
 def test_one_line_says_why(tls: list[str], pki: Pki, extra: list[str], message: str) -> None:
@@ -93,7 +103,30 @@ def test_one_line_says_why(tls: list[str], pki: Pki, extra: list[str], message: 
 
 def test_no_certificate_of_ours(tls: list[str]) -> None:
     done = nlb(*tls, *QUICK)
-    assert "the server sent the alert certificate_required (116)" in done.stderr
+    assert "certificate_required (116); show a client certificate with --cert and --key" in done.stderr
+
+
+def test_a_certificate_that_the_listener_refuses(tls: list[str], pki: Pki) -> None:
+    done = nlb(*tls, "--cert", str(pki.server.path), "--key", str(pki.server.key_path), *QUICK)
+    assert f"`nlb explain {pki.server.path}` and the access log say why" in done.stderr
+
+
+def test_a_root_that_is_missing_or_wrong(tls: list[str], pki: Pki) -> None:
+    without = nlb(*tls[:3], *own(pki), *QUICK)
+    assert "the server's certificate: " in without.stderr
+    assert without.stderr.strip().endswith("; name a file with its root: --ca")
+    wrong = nlb(*tls[:3], "--ca", str(pki.client.path), *own(pki), *QUICK)
+    assert wrong.stderr.strip().endswith(f"; is its root in {pki.client.path} (--ca)?")
+
+
+def test_no_tls_there(echo: Server) -> None:
+    done = nlb("bench", "load", echo.address, "--insecure", *QUICK)
+    assert done.stderr.strip().endswith("; if no TLS is spoken there: --plain")
+
+
+def test_an_alert_that_is_not_about_certificates_has_no_advice(pki: Pki, tls: list[str]) -> None:
+    done = nlb(*tls, *own(pki), *QUICK, "--tls-version", "1.2", "--suite", "ECDHE-RSA-AES128-GCM-SHA256")
+    assert done.stderr.strip().endswith("the server sent the alert handshake_failure (40)")
 
 
 def test_nobody_there() -> None:
