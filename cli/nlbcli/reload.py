@@ -8,6 +8,7 @@ from typing import Any
 
 import rich_click as click
 
+from nlbcli._number import Seconds
 from nlbcli._socket import control_socket, socket_options
 from nlbcore.errors import EXIT_FAILED, BusyError, NlbError
 
@@ -18,7 +19,7 @@ from nlbcore.errors import EXIT_FAILED, BusyError, NlbError
 @click.option(
     "--timeout",
     metavar="SECONDS",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min=0, min_open=True),
     help="Wait no longer than that for the answer. [default: as long as it takes]",
 )
 @click.pass_context

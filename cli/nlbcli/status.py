@@ -21,6 +21,7 @@ from nlbcli._socket import control_socket, socket_options
 )
 @click.option(
     "--days",
+    metavar="N",
     type=click.FloatRange(min=0),
     default=14,
     show_default=True,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import rich_click as click
 
+from nlbcli._number import Seconds
 from nlbcli._socket import control_socket, socket_options
 
 
@@ -16,7 +17,7 @@ from nlbcli._socket import control_socket, socket_options
 @click.option(
     "--interval",
     metavar="SECONDS",
-    type=click.FloatRange(0.1, 3600),
+    type=Seconds(0.1, 3600),
     default=1.0,
     show_default=True,
     help="Seconds from one question to the next.",

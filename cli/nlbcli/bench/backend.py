@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import rich_click as click
 
+from nlbcli._number import Bytes, Seconds
+
 
 @click.command("backend")
 @click.argument("kind", metavar="KIND", type=click.Choice(["echo", "source", "sink", "slow"]))
@@ -14,13 +16,11 @@ import rich_click as click
     show_default=True,
     help="Where to listen: ADDRESS:PORT or unix:PATH; port 0 takes a free one.",
 )
-@click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="How many share the socket.")
 @click.option(
-    "--delay", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="slow: wait so long before each read."
+    "--processes", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="How many share the socket."
 )
-@click.option(
-    "--chunk", type=click.IntRange(0), default=0, metavar="BYTES", help="slow: read at most so many at a time."
-)
+@click.option("--delay", type=Seconds(0), default=0.0, metavar="SECONDS", help="slow: wait so long before each read.")
+@click.option("--chunk", type=Bytes(0), default=0, metavar="BYTES", help="slow: read at most so many at a time.")
 def command(*, kind: str, listen: str, processes: int, delay: float, chunk: int) -> None:
     """Run a server for a load test, behind the listener that is loaded.
 

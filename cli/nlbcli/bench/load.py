@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from nlbcli._number import Bytes, Seconds
+
 if TYPE_CHECKING:
     from nlbbench.spec import Load, Outcome, Sample, Target, Work
 
@@ -56,18 +58,18 @@ def _marks(_ctx: click.Context, _parameter: click.Parameter, values: tuple[str, 
     metavar="PER_SECOND",
     help="Exchanges a second, on a fixed schedule: latency counts from the planned start. [default: flat out]",
 )
-@click.option("--size", type=click.IntRange(1), metavar="BYTES", help="Of a message each way, or of a piece.")
+@click.option("--size", type=Bytes(1), metavar="BYTES", help="Of a message each way, or of a piece.")
 @click.option(
     "-d",
     "--duration",
-    type=click.FloatRange(0, min_open=True),
+    type=Seconds(0, min_open=True),
     metavar="SECONDS",
     help="How long to measure. [default: 10, or until --count is made]",
 )
 @click.option("--count", type=click.IntRange(1), metavar="N", help="Stop after so many exchanges.")
 @click.option(
     "--warmup",
-    type=click.FloatRange(0),
+    type=Seconds(0),
     default=0.5,
     show_default=True,
     metavar="SECONDS",
@@ -75,7 +77,7 @@ def _marks(_ctx: click.Context, _parameter: click.Parameter, values: tuple[str, 
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=Seconds(0, min_open=True),
     default=10.0,
     show_default=True,
     metavar="SECONDS",
@@ -90,9 +92,7 @@ def _marks(_ctx: click.Context, _parameter: click.Parameter, values: tuple[str, 
     metavar="N",
     help="Processes of the generator.",
 )
-@click.option(
-    "--burst", type=click.IntRange(0), metavar="BYTES", help="idle: moved once by each connection, there and back."
-)
+@click.option("--burst", type=Bytes(0), metavar="BYTES", help="idle: moved once by each connection, there and back.")
 @click.option("--storm", type=click.IntRange(1), metavar="N", help="storm: connections that do handshakes.")
 @click.option(
     "--at",
