@@ -190,7 +190,7 @@ def run(
         one = _Run(load, Board(descriptor, number_of, len(load.populations), create=True))
         stack.callback(_stop, one)
         for number in range(number_of):
-            what = order(load, address, parts[number], number_of, idle=beside(load, number))
+            what = order(load, address, parts[number], number_of, low=beside(load, number))
             one.processes.append(_start(what, descriptor, number))
         bill = Bill([process.pid for process in one.processes])
         try:

@@ -18,11 +18,14 @@ from nlbbench.board import Board
 from nlbbench.generator import generate
 from nlbbench.spec import Load, Target
 
+LOW = 10
+"""The nice value of those beside others: a tenth of another process's time while both want the processor. Nobody needs a right
+for it; at a lower priority, a busy machine would leave them none, and their exchanges would fail."""
 PATHS = ("ca", "certificate", "private_key")
 
 
-def order(load: Load, address: client.Address, plans: list[dict[str, Any]], processes: int, *, idle: bool) -> str:
-    """What one of so many processes is told, as `main` reads it; with `idle` it gives way to whoever wants its CPU."""
+def order(load: Load, address: client.Address, plans: list[dict[str, Any]], processes: int, *, low: bool) -> str:
+    """What one of so many processes is told, as `main` reads it; with `low` its priority is."""
     return json.dumps(
         {
             "target": {
@@ -34,7 +37,7 @@ def order(load: Load, address: client.Address, plans: list[dict[str, Any]], proc
             "timeout": int(load.timeout * 1e9),
             "grace": int(load.grace * 1e9),
             "prime": load.warmup > 0,
-            "idle": idle,
+            "nice": LOW if low else 0,
             "parent": os.getpid(),
         }
     )
@@ -44,8 +47,7 @@ def main(descriptor: int, number: int) -> None:
     """Do what stdin says until the board says that it is over."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     said = json.load(sys.stdin)
-    if said["idle"]:  # nobody needs a right for it
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    os.nice(said["nice"])
     fields: dict[str, Any] = {
         key: Path(value) if key in PATHS and value else value for key, value in said["target"].items()
     }

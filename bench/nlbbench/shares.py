@@ -1,7 +1,7 @@
 """What each process of the generator does of a load: connections, counts and rates are shared evenly.
 
 Populations that are `beside` others have processes of their own: what they cost the generator must not be in the others'
-latencies (a handshake is some 0.4 ms of work, an echo is looked at for 0.01 ms), and they give way to all others.
+latencies (a handshake is some 0.4 ms of work, an echo is looked at for 0.01 ms), and their priority is low.
 """
 
 from __future__ import annotations

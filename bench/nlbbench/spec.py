@@ -139,8 +139,8 @@ class Load:
     same. 0: nothing is opened before (but for idle connections and sessions), so that a `count` makes exactly that many."""
     processes: int = 1
     """Of the generator. Connections and rates are spread over them evenly. Populations that are `beside` others have as many of
-    their own, which run in the scheduler's idle class: neither the generator's work for them nor a wait for a processor that
-    they have is in the others' latencies."""
+    their own, at a low priority: neither the generator's work for them nor, for the greater part, a wait for a processor that they
+    have is in the others' latencies."""
     timeout: float = 10.0
     """Seconds after which an exchange that is not over counts as failed (`timeout`), from its real start."""
     grace: float = 5.0

@@ -15,7 +15,7 @@ from nlbbench.backends import serve
 from nlbbench.board import Board
 from nlbbench.client import resolve
 from nlbbench.load import run
-from nlbbench.process import order
+from nlbbench.process import LOW, order
 from nlbbench.shares import plan
 from nlbbench.spec import Backend, Load, Population, Target, Work
 from tests.support.waiting import wait_until
@@ -25,7 +25,7 @@ ECHO = Population("echo", Work.ECHO)
 
 def test_orders_are_whole() -> None:
     load = Load(Target("127.0.0.1:443", ca=Path("/root.crt"), server_name="a"), (ECHO,), timeout=2.0)
-    said = json.loads(order(load, resolve("127.0.0.1:443"), [plan(ECHO, 1, 0)], 1, idle=False))
+    said = json.loads(order(load, resolve("127.0.0.1:443"), [plan(ECHO, 1, 0)], 1, low=False))
     assert said["target"]["ca"] == "/root.crt"
     assert bytes.fromhex(said["address"]["packed"]) == resolve("127.0.0.1:443").packed
     assert (said["timeout"], said["prime"], len(said["plans"])) == (2_000_000_000, True, 1)
@@ -60,7 +60,7 @@ def test_orders_that_cannot_be_done_end_it() -> None:
     load = Load(Target("127.0.0.1:443", ca=Path("/no/such/file")), (ECHO,))
     done = subprocess.run(
         [sys.executable, "-P", "-m", "nlbbench.process", str(descriptor), "0"],
-        input=order(load, resolve("127.0.0.1:443"), [plan(ECHO, 1, 0)], 1, idle=False),
+        input=order(load, resolve("127.0.0.1:443"), [plan(ECHO, 1, 0)], 1, low=False),
         capture_output=True,
         text=True,
         pass_fds=(descriptor,),
@@ -71,8 +71,7 @@ def test_orders_that_cannot_be_done_end_it() -> None:
     assert done.stderr.strip().splitlines()[-1].endswith("LoadError: --ca /no/such/file: No such file or directory")
 
 
-def test_those_beside_others_give_way() -> None:
-    """The idle class for them, the ordinary one for those that are looked at."""
+def test_those_beside_others_have_a_low_priority() -> None:
     found: list[int] = []
     with serve(Backend.ECHO) as server:
         beside = Population("beside", Work.ECHO, beside=True)
@@ -81,9 +80,7 @@ def test_those_beside_others_give_way() -> None:
         before = {one.pid for one in mine.children()}
         outcome = run(
             load,
-            begin=lambda: found.extend(
-                os.sched_getscheduler(one.pid) for one in mine.children() if one.pid not in before
-            ),
+            begin=lambda: found.extend(one.nice() for one in mine.children() if one.pid not in before),
         )
-    assert sorted(found) == [os.SCHED_OTHER, os.SCHED_IDLE]
+    assert sorted(found) == [mine.nice(), mine.nice() + LOW]
     assert outcome.failures == 0

@@ -58,7 +58,7 @@ def test_handshakes(tls: list[str], pki: Pki) -> None:
 
 
 def test_json(tls: list[str], pki: Pki) -> None:
-    done = nlb(*tls, *own(pki), *QUICK, "-s", "storm", "-n", "2", "--storm", "2", "--rate", "100", "--json")
+    done = nlb(*tls, *own(pki), *QUICK, "-s", "storm", "-n", "2", "--storm", "2", "--rate", "20", "-d", "1", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     said = json.loads(done.stdout)
     echo, storm = said["populations"]
