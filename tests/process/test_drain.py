@@ -103,7 +103,8 @@ def test_second_signal(run: Run, tables: Tables) -> None:
             client.read_to_end()
         balancer.wait_exit(0)
         assert time.monotonic() - moment < 6
-    assert {line["client_port"] for line in balancer.access.find(termination="shutdown")} == {
+    # Beside them, at most those who have looked whether the listeners are closed.
+    assert {line["client_port"] for line in balancer.access.find(termination="shutdown")} >= {
         client.port for client in everybody(held)
     }
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], what: str | Callable[[], str], timeout: float = 10.0) -> T:
+def wait_until(condition: Callable[[], T], what: str | Callable[[], str], timeout: float = 30.0) -> T:
     """Poll `condition` until it is true and return its value; after `timeout` seconds fail, saying `what` was awaited."""
     deadline = time.monotonic() + timeout
     pause = 0.002

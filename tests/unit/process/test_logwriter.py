@@ -539,7 +539,7 @@ def test_who_does_not_read_stops_neither_its_heart_nor_new_orders_nor_the_end(
             wait_until(lambda: str(bench.access) not in _open_files(process), "it has the pipe again")
             while put(bench.ring(), record(2, b"n" * 900)):
                 pass
-            running.finish(3)
+            running.finish(10)
         assert bench.ring().tail == bench.ring().head
         assert bench.lines()
         failed = bench.told("access_log_failed")
