@@ -44,7 +44,7 @@ def test_two_populations_in_two_processes(echo: Server) -> None:
     assert not outcome.interrupted
     assert outcome.seconds == pytest.approx(0.3, abs=0.05)
     for one in outcome.populations:
-        assert one.done > 2
+        assert one.done > (2 if one.population.beside else 20)
         assert Latency.read(one.latency).count == one.done
         assert sum(entry.done for entry in one.series) <= one.done
         assert 2 <= len(one.series) <= 4
