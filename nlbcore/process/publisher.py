@@ -51,13 +51,22 @@ class Publisher:
         self._reloads = reloads
         self._static: dict[str, Any] = {}
         self._made_of: tuple[int, tuple[int, ...]] = (0, ())
+        self._succeeded = False
 
     def tick(self) -> None:
         """A sign of life, and what has changed since the last one."""
         self.facts.beat()
         self.publish()
 
+    def succeeded(self) -> None:
+        """Another supervisor is the balancer: what was published stays. Whom our admin process still answers for a moment
+        has asked about the balancer, and that does not drain.
+        """
+        self._succeeded = True
+
     def publish(self) -> None:
+        if self._succeeded:
+            return
         made_of = (self._fleet.snapshot.generation, tuple(self._fleet.rows))
         if made_of != self._made_of:
             self._static = _of_generation(self._fleet.snapshot, self._fleet.rows)

@@ -37,6 +37,8 @@ PATIENCE = {"request": 10.0, "answer": 30.0, "closing": 5.0}
 """Seconds that a client may take to send a request, to take its answer, and what is left of it. Streams see to themselves."""
 LEAVING = 0.5
 """Seconds that one may take for any of it when we end."""
+_ACCEPTING = 0.1
+"""Seconds until whoever has been accepted is surely among the connections."""
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER on, 0 seconds."""
 _LONGEST_HEAD = 16 * 1024
@@ -90,14 +92,19 @@ class _Server(uvicorn.Server):
         yield
 
     def leave(self) -> None:
-        """Accept no more: who comes from now on is a successor's, which has the same socket. Who is here may ask once more."""
+        """Accept no more: who comes from now on is a successor's, which has the same socket. Who is here may ask once more.
+
+        Not with `asyncio.Server.close`: that drops, without a word, whoever was accepted in the same round of the loop.
+        """
+        loop = asyncio.get_running_loop()
         for server in self.servers:
-            server.close()
+            for listening in server.sockets:
+                loop.remove_reader(listening.fileno())
         self._leaving_since = time.monotonic()
 
     async def on_tick(self, counter: int) -> bool:
         """Whether it is over, asked ten times a second."""
-        patience = LEAVING if self.server_state.connections else 0.0
+        patience = LEAVING if self.server_state.connections else _ACCEPTING
         return await super().on_tick(counter) or time.monotonic() >= self._leaving_since + patience
 
     def look(self, now: float) -> None:

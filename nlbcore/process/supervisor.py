@@ -452,6 +452,7 @@ class Supervisor:
         self.reloads.stop("the balancer was upgraded meanwhile: ask again")
         self.notifier.silence()
         self.control.hand_over()
+        self.publisher.succeeded()
         self.household.dismiss()
         for address in self.addresses.values():
             address.disown()

@@ -139,6 +139,21 @@ def test_too_many_clients(balancer: Published, tmp_path: Path, monkeypatch: pyte
     serve(balancer, tmp_path / "log", check)
 
 
+def test_who_came_just_before_the_end_is_answered(balancer: Published, tmp_path: Path) -> None:
+    """In one round it hears that it shall leave and accepts them: they are a successor's no more."""
+    clients = []
+
+    async def check(port: int) -> None:
+        for _ in range(3):
+            clients.append(socket.create_connection(("127.0.0.1", port), 5))
+            clients[-1].sendall(REQUEST % b"/healthz")
+
+    serve(balancer, tmp_path / "log", check)
+    for sock in clients:
+        with sock:
+            assert sock.recv(15) == b"HTTP/1.1 200 OK"
+
+
 def test_rubbish_is_answered_and_not_logged(balancer: Published, tmp_path: Path) -> None:
     async def check(port: int) -> None:
         for data in (b"\x16\x03\x01\x02\x00\x01" * 50, b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000, b"G\r\n\r\n"):
