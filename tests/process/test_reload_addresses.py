@@ -91,7 +91,7 @@ def test_removed(balancer: Balancer, base: Tables) -> None:
             client.read_to_end()
         assert 0.5 < time.monotonic() - moment < 5
         for client in clients:
-            line = balancer.access.wait_for(client_port=client.port, listener="plain")
+            line = balancer.line(client)
             assert line["termination"] == "drained"
         assert stays.sock.recv(5) == b"other"
         stays.ping()

@@ -52,14 +52,13 @@ def test_mode(
         enforce(after)
         welcome = 0
         for who, client in waiting:
-            mark = running.access.mark()
             client.release()
             if stays(before, after, who):
                 welcome += 1
                 client.handshake().ping()
                 continue
             refusal(client)
-            line = running.access.wait_for(since=mark, listener="web", client_port=client.port)
+            line = running.line(client)
             known = "none" if before == "off" else who
             assert line["termination"] == WORDS[known], (who, line)
         assert backend.accepted == welcome
@@ -82,10 +81,9 @@ def test_rule(
             client.stop_before_last_flight()
         enforce("required", **{rule: "cn:somebody" if rule == "allow" else "cn:client-*"})
         for client in clients:
-            mark = running.access.mark()
             client.release()
             refusal(client)
-            line = running.access.wait_for(since=mark, listener="web", client_port=client.port)
+            line = running.line(client)
             assert line["termination"] == ("not_allowed" if rule == "allow" else "denied")
             assert line["client_cert_proven"] is client.resumed, "whose session is resumed has proven it"
     assert backend.accepted == 0

@@ -308,7 +308,8 @@ class Balancer:
 
     def line(self, client: Connected | socket.socket, timeout: float = 5.0) -> Line:
         """The access log's line of a client's connection, known by the ports of both ends and by its time (the kernel gives
-        a client's port again, to one of another listener at once); call it before a plain socket is closed.
+        a client's port again, to one of another listener at once), whatever a PROXY header says; call it before a plain
+        socket is closed.
         """
         if isinstance(client, socket.socket):
             port, peer_port, since = client.getsockname()[1], tcp_peer_port(client), ""
@@ -316,9 +317,10 @@ class Balancer:
             port, peer_port, since = client.port, client.peer_port, client.since
         names = self._listeners_at(peer_port)
         return self.access.wait_for(
-            lambda line: (not names or line["listener"] in names) and line["time"] >= since,
-            timeout=timeout,
-            client_port=port,
+            lambda line: (not names or line["listener"] in names)
+            and line["time"] >= since
+            and line.get("proxy_port", line.get("client_port")) == port,
+            timeout,
         )
 
     def _listeners_at(self, port: int) -> set[str]:

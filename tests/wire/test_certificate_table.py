@@ -117,7 +117,7 @@ class Run:
         if world == "report":
             self.verdicts[case.policy, case.word] += 1
         self._backend.forget()
-        mark, came, alert = self.balancer.access.mark(), 0, ""
+        came, alert = 0, ""
         with TlsClient(self.balancer.port(case.policy), self._contexts[key], session=session) as client:
             try:
                 client.stop_before_last_flight()
@@ -134,7 +134,7 @@ class Run:
                 alert = ended.how
             except TimeoutError:
                 alert = ""
-        line = self.balancer.access.wait_for(since=mark, listener=case.policy, client_port=client.port)
+        line = self.balancer.line(client)
         return Visit(line, client.resumed, alert, client.received - came, client.session, self._backend.accepted)
 
 

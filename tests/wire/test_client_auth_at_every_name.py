@@ -68,11 +68,9 @@ def judged(
         with client:
             client.handshake().ping()
         return client.session
-    mark = balancer.access.mark()
     refusal(client)
-    line = balancer.access.wait_for(
-        lambda line: line["listener"] == listener and line["termination"] == word, since=mark
-    )
+    line = balancer.line(client)
+    assert (line["listener"], line["termination"]) == (listener, word), note
     assert "server" not in line, note
     return None
 
@@ -147,10 +145,9 @@ def test_without_the_key(
 ) -> None:
     """A good certificate and a signature by another key: refused in every mode, unproven."""
     backend.forget()
-    mark = balancer.access.mark()
     client = TlsClient(balancer.port(mode), client_context(None, version, without_key(pki.client)), server_name=name)
     assert "ALERT" in refusal(client)
-    line = balancer.access.wait_for(since=mark, listener=mode)
+    line = balancer.line(client)
     assert (line["termination"], line["client_cert_proven"]) == ("bad_signature", False)
     assert backend.accepted == 0
 
@@ -162,16 +159,15 @@ def test_limit_counts_sessions_resumed(balancer: Balancer, backend: Backend, pki
         first.handshake().ping()
         session, before = first.session, backend.accepted
         for name in (DEFAULT, OTHER):
-            mark = balancer.access.mark()
             with TlsClient(balancer.port("limited"), context, server_name=name, session=session) as second:
                 second.handshake()
                 assert second.read_to_end(5)[0] == b""
-            line = balancer.access.wait_for(since=mark, listener="limited")
+            line = balancer.line(second)
             assert (line["termination"], line["tls_resumed"]) == ("connection_limit", second.resumed)
             assert line["client_cert_proven"] is True
         assert backend.accepted == before
-    balancer.access.wait_for(listener="limited", client_port=first.port)
+    balancer.line(first)
     with TlsClient(balancer.port("limited"), context, session=session) as third:
         third.handshake().ping()
         assert third.resumed
-    balancer.access.wait_for(listener="limited", client_port=third.port)
+    balancer.line(third)

@@ -67,12 +67,7 @@ def visit(
     """Come in, be served, leave; the line."""
     with TlsClient(balancer.port(listener), context, session=session) as client:
         client.handshake().ping()
-    return line_of(balancer, listener, client), client
-
-
-def line_of(balancer: Balancer, listener: str, client: TlsClient) -> dict[str, Any]:
-    """Its line; the kernel gives its port again at once, to one of another listener."""
-    return balancer.access.wait_for(listener=listener, client_port=client.port)
+    return balancer.line(client), client
 
 
 # -- optional -------------------------------------------------------------------------------------------------------------
@@ -110,7 +105,7 @@ def test_optional_with_a_bad_one(
     backend.forget()
     client = TlsClient(balancer.port("optional"), client_context(pki.root.path, version, pki.bad_client(kind)))
     assert "ALERT" in refusal(client)
-    assert line_of(balancer, "optional", client)["termination"] == BAD_CLIENTS[kind][0]
+    assert balancer.line(client)["termination"] == BAD_CLIENTS[kind][0]
     assert backend.accepted == 0
 
 
@@ -208,7 +203,7 @@ def test_a_key_that_is_not_the_clients_ends_it(
     stolen = without_key(pki.bad_client("unknown_ca"))
     client = TlsClient(balancer.port("report"), client_context(pki.root.path, version, stolen))
     assert "ALERT" in refusal(client)
-    line = line_of(balancer, "report", client)
+    line = balancer.line(client)
     assert line["termination"] == "bad_signature", line.get("termination_detail")
     assert line["client_cert_proven"] is False
     assert "client_cert_verdict" not in line
@@ -227,9 +222,9 @@ def test_what_report_let_in_resumes_nowhere_else(
     backend.forget()
     client = TlsClient(balancer.port("required"), context, session=first.session)
     refusal(client)
-    assert line_of(balancer, "required", client)["termination"] == (kind or "no_certificate")
+    assert balancer.line(client)["termination"] == (kind or "no_certificate")
     assert backend.accepted == 0
     if kind:
         client = TlsClient(balancer.port("optional"), context, session=first.session)
         refusal(client)
-        assert line_of(balancer, "optional", client)["termination"] == kind
+        assert balancer.line(client)["termination"] == kind

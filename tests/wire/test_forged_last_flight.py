@@ -159,7 +159,7 @@ def test_the_right_one(balancer: Balancer, backend: Backend, pki: Pki, own: Issu
         client.say(b"hello")
         wait_until(lambda: backend.received == 5, "it is served")
         client.abort()
-    line = balancer.access.wait_for(listener=mode, client_port=client.port)
+    line = balancer.line(client)
     assert (line["client_cert_proven"], line["client_cert_sha256"]) == (True, own.sha256)
 
 
@@ -176,11 +176,10 @@ def test_forged(
 ) -> None:
     """Ended in the handshake, whatever the mode, with nobody proven and nothing at a server."""
     backend.forget()
-    mark = balancer.access.mark()
     with connected(balancer, mode, pki, tmp_path) as client:
         client.fly(*forge(client, own, pki.client))
         client.say(b"stolen")
-        line = balancer.access.wait_for(since=mark, listener=mode)
+        line = balancer.line(client)
     nobody = forge is _empty_but_verified and mode == "required"
     assert line["termination"] == ("no_certificate" if nobody else FORGED[forge])
     assert line.get("client_cert_proven", False) is False
@@ -195,14 +194,13 @@ def test_a_certificate_after_the_handshake(
 ) -> None:
     """Nobody has asked for it: the connection ends, and the identity is the one of the handshake."""
     backend.forget()
-    mark = balancer.access.mark()
     with connected(balancer, mode, pki, tmp_path) as client:
         client.fly(*_right(client, own, pki.client))
         client.say(b"hello")
         wait_until(lambda: backend.received == 5, "it is served")
         client.say(client.certificate(pki.client), HANDSHAKE)
         client.say(b"stolen")
-        line = balancer.access.wait_for(since=mark, listener=mode)
+        line = balancer.line(client)
     assert line["termination"] == "protocol_error"
     assert line["client_cert_sha256"] == own.sha256
     assert backend.received == 5

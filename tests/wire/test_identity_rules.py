@@ -83,7 +83,6 @@ def test_full_and_resumed(
 ) -> None:
     """`word` is None for a client that is let in: then it is let in with its ticket too."""
     backend.forget()
-    mark = running.access.mark()
     certificate = clients[client]
     context = client_context(None, version, certificate)
     if word is None:
@@ -97,7 +96,7 @@ def test_full_and_resumed(
     before = terminations(running, listener, word)
     refused = TlsClient(running.port(listener), context)
     assert refusal(refused) == ALERT
-    line = running.access.wait_for(since=mark, client_port=refused.port)
+    line = running.line(refused)
     assert (line["termination"], line["termination_detail"]) == (word, detail)
     assert line["client_cert_proven"] is False
     assert line["client_cert_sha256"] == certificate.sha256

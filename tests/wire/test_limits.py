@@ -63,12 +63,12 @@ def test_max_connections(balancer: Balancer, mutual: ssl.SSLContext) -> None:
             first.handshake().ping()
             second.handshake().ping()
             assert not served(port, mutual)
-            line = balancer.access.wait_for(since=mark, listener="connections")
-            assert line["termination"] == "connection_limit"
+            balancer.access.wait_for(since=mark, listener="connections", termination="connection_limit")
             first.ping()
             second.ping()
         wait_until(lambda: served(port, mutual), "there is room again")
         first.ping()
+    balancer.line(first)
 
 
 def test_max_connections_plain(balancer: Balancer) -> None:
@@ -80,8 +80,7 @@ def test_max_connections_plain(balancer: Balancer) -> None:
             assert sock.recv(10) == b"ping"
         with contextlib.suppress(ConnectionResetError), connect(port) as third:
             assert third.recv(10) == b""
-        line = balancer.access.wait_for(listener="plain_connections")
-        assert line["termination"] == "connection_limit"
+        balancer.access.wait_for(listener="plain_connections", termination="connection_limit")
 
 
 def test_cps(balancer: Balancer, backend: Backend, version: ssl.TLSVersion, mutual: ssl.SSLContext) -> None:

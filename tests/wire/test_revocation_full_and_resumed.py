@@ -116,7 +116,6 @@ def test_full_and_resumed(
 ) -> None:
     """`word` is None for a client that is let in: then it is let in with its ticket too."""
     backend.forget()
-    mark = balancer.access.mark()  # another listener's client may have had the same port
     certificate = clients[client]
     context = client_context(None, version, certificate)
     if word is None:
@@ -126,11 +125,11 @@ def test_full_and_resumed(
         with TlsClient(balancer.port(listener), context, session=session) as second:
             second.handshake().ping()
             assert second.resumed
-        assert balancer.access.wait_for(since=mark, client_port=second.port)["client_cert_proven"] is True
+        assert balancer.line(second)["client_cert_proven"] is True
         return
     refused = TlsClient(balancer.port(listener), context)
     assert refusal(refused) == alert
-    line = balancer.access.wait_for(since=mark, client_port=refused.port)
+    line = balancer.line(refused)
     assert line["termination"] == word
     assert line["client_cert_proven"] is False
     assert line["client_cert_sha256"].replace(":", "").lower() == certificate.sha256

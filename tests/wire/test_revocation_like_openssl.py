@@ -118,13 +118,12 @@ def test_the_same_verdict(
 
 def agree(balancer: Balancer, listener: str, clients: list[Issued], expected: dict[str, set[str]]) -> None:
     """The listener says of each client what was expected."""
-    mark = balancer.access.mark()  # another listener's client may have had the same port
     for certificate in clients:
         words = expected[certificate.path.name]
         client = TlsClient(balancer.port(listener), client_context(None, TLS13, certificate))
         if words:
             refusal(client)
-            line = balancer.access.wait_for(since=mark, client_port=client.port)
+            line = balancer.line(client)
             assert line["termination"] in words, certificate.common_name
         else:
             with client:

@@ -91,7 +91,7 @@ def test_equal_names(balancer: Balancer, pki: Pki, namesake: Authority, version:
             client.handshake().ping()
     client = TlsClient(balancer.port("files"), client_context(pki.root.path, version, certificate))
     refusal(client)
-    assert balancer.access.wait_for(listener="files", client_port=client.port)["termination"] == "unknown_ca"
+    assert balancer.line(client)["termination"] == "unknown_ca"
 
 
 def test_intermediate_alone(balancer: Balancer, backend: Backend, pki: Pki, version: ssl.TLSVersion) -> None:
@@ -104,7 +104,7 @@ def test_intermediate_alone(balancer: Balancer, backend: Backend, pki: Pki, vers
     for certificate in (pki.client, pki.root.intermediate("Another").client("beside")):
         client = TlsClient(balancer.port("intermediate"), client_context(pki.root.path, version, certificate))
         refusal(client)
-        assert balancer.access.wait_for(listener="intermediate", client_port=client.port)["termination"] == "unknown_ca"
+        assert balancer.line(client)["termination"] == "unknown_ca"
     assert backend.accepted == 0
 
 

@@ -71,7 +71,7 @@ def test_a_root_without_extensions(
     for offered in (None, session):
         client = TlsClient(balancer.port("strict"), context, session=offered)
         assert "ALERT" in refusal(client)
-        assert balancer.access.wait_for(listener="strict", client_port=client.port)["termination"] == "wrong_purpose", (
+        assert balancer.line(client)["termination"] == "wrong_purpose", (
             "no CA"
         )
     assert backend.accepted == 0
@@ -85,4 +85,4 @@ def test_a_client_that_does_not_say_whose_it_is(balancer: Balancer, pki: Pki, ve
         client.handshake().ping()
     client = TlsClient(balancer.port("strict"), context)
     refusal(client)
-    assert balancer.access.wait_for(listener="strict", client_port=client.port)["termination"] == "bad_certificate"
+    assert balancer.line(client)["termination"] == "bad_certificate"

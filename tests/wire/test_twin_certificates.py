@@ -61,9 +61,9 @@ def test_denied_with_its_twin(
 ) -> None:
     backend.forget()
     for certificate in (client, twin(client)):
-        mark = balancer.access.mark()
-        refusal(TlsClient(balancer.port(listener), client_context(None, version, certificate)))
-        line = balancer.access.wait_for(since=mark, listener=listener)
+        one = TlsClient(balancer.port(listener), client_context(None, version, certificate))
+        refusal(one)
+        line = balancer.line(one)
         assert line["termination"] == ("revoked" if listener == "list" else "denied")
         assert line["client_cert_sha256"] == certificate.sha256
     assert backend.accepted == 0
