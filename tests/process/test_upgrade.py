@@ -75,7 +75,9 @@ class Operator:
         self.balancer = balancer
 
     def ping(self, data: bytes = b"", timeout: float = 5) -> float:
-        assert self.balancer.ask("status")["state"] == "running", "also of the old program, asked just before it handed over"
+        assert self.balancer.ask("status")["state"] == "running", (
+            "also of the old program, asked just before it handed over"
+        )
         return 0.0
 
     def read_to_end(self, timeout: float = 5) -> tuple[bytes, str]:

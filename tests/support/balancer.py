@@ -317,9 +317,11 @@ class Balancer:
             port, peer_port, since = client.port, client.peer_port, client.since
         names = self._listeners_at(peer_port)
         return self.access.wait_for(
-            lambda line: (not names or line["listener"] in names)
-            and line["time"] >= since
-            and line.get("proxy_port", line.get("client_port")) == port,
+            lambda line: (
+                (not names or line["listener"] in names)
+                and line["time"] >= since
+                and line.get("proxy_port", line.get("client_port")) == port
+            ),
             timeout,
         )
 

@@ -71,9 +71,7 @@ def test_a_root_without_extensions(
     for offered in (None, session):
         client = TlsClient(balancer.port("strict"), context, session=offered)
         assert "ALERT" in refusal(client)
-        assert balancer.line(client)["termination"] == "wrong_purpose", (
-            "no CA"
-        )
+        assert balancer.line(client)["termination"] == "wrong_purpose", "no CA"
     assert backend.accepted == 0
 
 
