@@ -21,14 +21,16 @@ class ConfigError(NlbError):
     """The configuration cannot be used. Who raises it has printed the findings; they are kept for whoever catches it.
 
     `findings` are `nlbcore.config.finding.Finding` objects in the order of the file; each prints itself as one line.
-    They are typed as plain objects because this module is below `nlbcore.config`.
+    They are typed as plain objects because this module is below `nlbcore.config`. The exit code is 77 where nothing but
+    permissions is missing.
     """
 
     exit_code = EXIT_CONFIG
 
-    def __init__(self, message: str, findings: Iterable[object] = ()) -> None:
+    def __init__(self, message: str, findings: Iterable[object] = (), exit_code: int = EXIT_CONFIG) -> None:
         super().__init__(message)
         self.findings: tuple[object, ...] = tuple(findings)
+        self.exit_code = exit_code
 
 
 class StartError(NlbError):

@@ -21,7 +21,9 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`line` and `column` count characters from 1; 0 where the remark is about the file as a whole."""
+    """`line` and `column` count characters from 1; 0 where the remark is about the file as a whole. `denied`: for lack of
+    a permission.
+    """
 
     file: str
     line: int
@@ -30,6 +32,7 @@ class Finding:
     key: str
     message: str
     hint: str = ""
+    denied: bool = False
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
@@ -38,7 +41,10 @@ class Finding:
         return f"{place}: {self.severity}: {key}{self.message}{hint}"
 
     def as_dict(self) -> dict[str, str | int]:
-        return asdict(self)
+        """For `nlb check --json`."""
+        fields = asdict(self)
+        del fields["denied"]
+        return fields
 
 
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -55,8 +55,10 @@ class Loaded:
         """Line and column of a value, else of the nearest table above it that is in the file."""
         return self.positions.value(path) if self.positions else (0, 0)
 
-    def finding(self, path: KeyPath, severity: Severity, message: str, hint: str = "") -> Finding:
-        return Finding(str(self.path), *self.locate(path), severity, key_text(path), message, hint)
+    def finding(
+        self, path: KeyPath, severity: Severity, message: str, hint: str = "", *, denied: bool = False
+    ) -> Finding:
+        return Finding(str(self.path), *self.locate(path), severity, key_text(path), message, hint, denied)
 
     def real(self, findings: Iterable[Finding]) -> tuple[Finding, ...]:
         """Without those about keys that are known to be broken: they are about a stand-in."""
@@ -80,7 +82,14 @@ def load(path: Path) -> Loaded:
         text = _read(path)
     except OSError as error:
         return Loaded(
-            path, None, (Finding(file, 0, 0, "error", "", f"cannot read: {(error.strerror or str(error)).lower()}"),)
+            path,
+            None,
+            (
+                Finding(
+                    *(file, 0, 0, "error", "", f"cannot read: {(error.strerror or str(error)).lower()}"),
+                    denied=isinstance(error, PermissionError),
+                ),
+            ),
         )
     except UnicodeDecodeError as error:
         return Loaded(path, None, (_not_utf8(file, error),))

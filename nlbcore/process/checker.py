@@ -348,7 +348,8 @@ def _folders(loaded: Loaded, config: Config) -> Iterator[Finding]:
                 key, "error", f"there is no folder {path.parent}", f"mkdir -p {shlex.quote(str(path.parent))}"
             )
         elif not os.access(path if kept else path.parent, os.W_OK):
-            yield loaded.finding(key, "error", f"{path} may not be written", "run as the user that nlb runs as")
+            hint = "run as the user that nlb runs as"
+            yield loaded.finding(key, "error", f"{path} may not be written", hint, denied=True)
 
 
 def _control_socket(loaded: Loaded, path: Path) -> Iterator[Finding]:
@@ -360,7 +361,7 @@ def _control_socket(loaded: Loaded, path: Path) -> Iterator[Finding]:
         yield loaded.finding(key, "error", f"there is no folder {path.parent} for {path.name}", hint)
     elif not os.access(folder, os.W_OK):
         hint = 'give it a place that this user can write, as in control_socket = "nlb.sock"'
-        yield loaded.finding(key, "error", f"{path} may not be made", hint)
+        yield loaded.finding(key, "error", f"{path} may not be made", hint, denied=True)
 
 
 def _is_folder(path: Path) -> bool:

@@ -26,7 +26,7 @@ import setproctitle
 from nlbcore import __version__
 from nlbcore.control.handlers import by_verb
 from nlbcore.control.server import ControlServer
-from nlbcore.errors import EXIT_FAILED, ConfigError, NlbError, StartError
+from nlbcore.errors import EXIT_CONFIG, EXIT_FAILED, EXIT_PERMISSION, ConfigError, NlbError, StartError
 from nlbcore.facts import Facts
 from nlbcore.process import activation, checker, limits, pidfile
 from nlbcore.process.expiry import Expiry
@@ -70,7 +70,8 @@ def run(path: Path) -> int:
     Returns:
         0 after an orderly stop, 1 when a worker failed meanwhile
     Raises:
-        ConfigError: it has errors (exit code 78); each was printed on stderr
+        ConfigError: it has errors (exit code 78, or 77 if all are files that may not be read or written); each was
+            printed on stderr
         StartError: an address cannot be bound, a log not opened, a worker not started
     """
     began = time.time()
@@ -79,7 +80,9 @@ def run(path: Path) -> int:
     if checked.sealed is None:
         for finding in checked.findings:
             print(finding, file=sys.stderr)
-        raise ConfigError(f"{path}: not started, the configuration has errors", checked.findings)
+        denied = all(finding.denied for finding in checked.findings if finding.severity == "error")
+        code = EXIT_PERMISSION if denied else EXIT_CONFIG
+        raise ConfigError(f"{path}: not started, the configuration has errors", checked.findings, code)
     return Supervisor(path, checked.sealed, checked.findings, began, predecessor).run()
 
 

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from nlbcore.tls.pem import BadFile, NothingThere
+from nlbcore.tls.pem import BadFile, DeniedFile, NothingThere
 
 CERTIFICATES = frozenset({".crt", ".cer"})
 LISTS = frozenset({".crl"})
@@ -36,7 +36,8 @@ def files_in(folder: Path, without: frozenset[str] = frozenset()) -> list[Path]:
     try:
         names = sorted(entry.name for entry in os.scandir(folder))
     except OSError as error:
-        raise BadFile(f"this folder cannot be read: {(error.strerror or 'no reason given').lower()}") from None
+        kind = DeniedFile if isinstance(error, PermissionError) else BadFile
+        raise kind(f"this folder cannot be read: {(error.strerror or 'no reason given').lower()}") from None
     found: dict[str, Path] = {}
     for name in names:
         path = folder / name

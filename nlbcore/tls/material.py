@@ -27,7 +27,7 @@ from nlbcore.config.finding import Finding, KeyPath, Severity, in_order, key_tex
 from nlbcore.tls import pem
 from nlbcore.tls.custom_policy import policy_named
 from nlbcore.tls.folders import CERTIFICATES, LISTS, is_folder, usable_in
-from nlbcore.tls.pem import BadFile
+from nlbcore.tls.pem import BadFile, DeniedFile
 from nlbcore.tls.revocation import InForce, Revocations, Source, compile_lists
 from nlbcore.tls.ruletable import Compiled, compile_rules
 from nlbcore.tls.x509rules import authority_remarks, chain_remarks, dns_names, key_type, server_remarks
@@ -229,7 +229,7 @@ class _Reader:
             data, _ = self._read(name, MAX_LIST_BYTES)
         except BadFile as error:
             hint = error.hint or "`nlb ca crl DIR` writes the lists of an authority that `nlb ca init` has made"
-            raise BadFile(str(error), hint) from None
+            raise type(error)(str(error), hint) from None
         return pem.revocation_lists(data)
 
     def _server_certificate(self, pair: CertificatePair, path: KeyPath, policy: Policy) -> ServerCertificate | None:
@@ -341,22 +341,25 @@ class _Reader:
             self._add(path, severity, f"{name}: {text}")
 
     def _bad(self, path: KeyPath, name: Path, error: BadFile) -> None:
-        self._add(path, "error", f"{name}: {error}", error.hint.replace("FILE", shlex.quote(str(name))))
+        hint = error.hint.replace("FILE", shlex.quote(str(name)))
+        self._add(path, "error", f"{name}: {error}", hint, denied=isinstance(error, DeniedFile))
 
-    def _add(self, path: KeyPath, severity: Severity, message: str, hint: str = "") -> None:
-        self.findings.append(Finding(self._file, *self._locate(path), severity, key_text(path), message, hint))
+    def _add(self, path: KeyPath, severity: Severity, message: str, hint: str = "", *, denied: bool = False) -> None:
+        place = self._locate(path)
+        self.findings.append(Finding(self._file, *place, severity, key_text(path), message, hint, denied))
 
 
 def read_file(name: Path, limit: int) -> tuple[bytes, os.stat_result]:
     """Content and status of one and the same file, also if it is being replaced; never waits (a FIFO, a device).
 
     Raises:
+        DeniedFile: this user may not read it
         BadFile: it cannot be read, is empty, or larger than `limit` bytes
     """
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except PermissionError:
-        raise BadFile("may not be read", "run as the user that nlb runs as") from None
+        raise DeniedFile("may not be read", "run as the user that nlb runs as") from None
     except OSError as error:
         raise BadFile((error.strerror or "cannot be read").lower()) from None
     try:

@@ -28,6 +28,10 @@ class BadFile(Exception):  # noqa: N818 - a finding in the making, not an error 
         self.hint = hint
 
 
+class DeniedFile(BadFile):
+    """This user may not read it."""
+
+
 class NothingThere(BadFile):
     """It is something else: there is none of what was looked for."""
 
