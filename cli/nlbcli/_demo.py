@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from nlbcli._demo_checks import AccessLog, Clients
+from nlbcli._demo_checks import AccessLog, Check, Clients
 from nlbcli._demo_folder import BACKENDS, SERVER_ADDRESS, SOCKET, furnish, opened
 from nlbcli._demo_leash import leashed
 from nlbcli._demo_view import View
@@ -35,28 +35,29 @@ _TAIL = 20
 
 @dataclass(frozen=True)
 class Wishes:
-    """What was typed; see `nlb demo --help`."""
+    """What was typed; see `nlb demo --help`. Quiet: nothing is printed."""
 
     folder: Path | None
     port: int
     workers: int
     once: bool
     force: bool
+    quiet: bool
 
 
-def play(wishes: Wishes) -> bool:
+def play(wishes: Wishes) -> list[Check]:
     """Run a demo to its end.
 
     Returns:
-        whether everything went as shown
+        how each check went
     Raises:
         NlbError: it cannot be run here and so; in words
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    view = View()
+    view = View(quiet=wishes.quiet)
     _refuse_taken(wishes.port)
-    shown = None
+    shown: list[Check] = []
     try:
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(opened(wishes.folder, force=wishes.force))
@@ -69,11 +70,11 @@ def play(wishes: Wishes) -> bool:
                 view.following()
                 _follow(view, log, balancer, folder)
     except KeyboardInterrupt:
-        if shown is None:
+        if not shown:
             raise NlbError("interrupted before everything was shown") from None
     if not wishes.once:
         view.ended(kept=wishes.folder.absolute() if wishes.folder else None)
-    return bool(shown)
+    return shown
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -130,14 +131,14 @@ def _well(folder: Path) -> bool:
     return status["state"] == "running" and states == {"Available"}
 
 
-def _checked(view: View, clients: Clients, workers: int) -> bool:
-    """Make the checks; whether all went well."""
-    good = True
+def _checked(view: View, clients: Clients, workers: int) -> list[Check]:
+    """Make the checks."""
+    made = []
     for make in (partial(clients.spread, workers), clients.without, clients.revoked):
         check = make()
         view.checked(check)
-        good = good and not check.problem
-    return good
+        made.append(check)
+    return made
 
 
 def _follow(view: View, log: AccessLog, balancer: subprocess.Popen[bytes], folder: Path) -> NoReturn:

@@ -41,6 +41,15 @@ class Check:
     facts: tuple[tuple[str, str], ...]
     problem: str = ""
 
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "title": self.title,
+            "ok": not self.problem,
+            "facts": dict(self.facts),
+            "problem": self.problem or None,
+        }
+
 
 class AccessLog:
     """The access log as it grows."""

@@ -22,10 +22,11 @@ _WIDTH = 15
 
 
 class View:
-    """Prints to standard output; colour on a terminal only."""
+    """Prints to standard output, or nothing if quiet; colour on a terminal only."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
         self._out: Console = console()
+        self._out.quiet = quiet
         symbols = self._out.is_terminal and (self._out.encoding or "").lower().startswith("utf")
         self._good, self._bad = ("✓", "✗") if symbols else ("ok", "FAILED")
 

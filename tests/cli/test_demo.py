@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -17,7 +18,10 @@ from pathlib import Path
 import pexpect
 import psutil
 import pytest
+from click.testing import CliRunner
 
+from nlbcli._demo_checks import Check
+from nlbcli.demo import command
 from tests.support.balancer import NLB
 from tests.support.ports import free_port
 from tests.support.programs import need
@@ -140,6 +144,37 @@ def test_once(run: Run, temporary: Path) -> None:
     assert "\x1b" not in done.stdout
     assert not list(temporary.iterdir())
     assert _is_free(port)
+
+
+def test_json(run: Run, temporary: Path) -> None:
+    """The checks and nothing else; what goes wrong before them is told to stderr alone."""
+    done = run("--once", "--json", "--port", str(free_port()))
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    shown = json.loads(done.stdout)
+    assert shown["ok"] is True
+    assert [(check["title"], check["ok"], check["problem"]) for check in shown["checks"]] == [
+        (title, True, None) for title in CHECKS
+    ]
+    assert shown["checks"][2]["facts"] == {
+        "the client saw": 'alert "certificate revoked"',
+        "the log says": "revoked, CN=client-2, claimed",
+    }
+    done = run("--json", "--port", str(free_port()))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "give --once too" in done.stderr
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = run("--once", "--json", "--port", str(taken.getsockname()[1]))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "address already in use" in done.stderr
+    assert not list(temporary.iterdir())
+
+
+def test_json_of_what_went_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = [Check("a", (("the client saw", "x"),)), Check("b", (), "an alert was due")]
+    monkeypatch.setattr("nlbcli._demo.play", lambda _wishes: checks)
+    result = CliRunner().invoke(command, ["--once", "--json"])
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == {"ok": False, "checks": [check.as_dict() for check in checks]}
 
 
 def test_many_workers(run: Run) -> None:

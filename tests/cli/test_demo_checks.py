@@ -47,6 +47,12 @@ def test_an_open_door_is_seen(open_door: Balancer, folder: Path) -> None:
     for check, alert in ((clients.without(), "certificate required"), (clients.revoked(), "certificate revoked")):
         assert check.problem == f'the alert "{alert}" was due'
         assert check.facts[0] == ("the client saw", "no alert")
+    assert check.as_dict() == {
+        "title": "client-2, whose certificate is revoked, is refused",
+        "ok": False,
+        "facts": {"the client saw": "no alert", "the log says": "nothing about it"},
+        "problem": 'the alert "certificate revoked" was due',
+    }
 
 
 def test_a_closed_door_is_seen(folder: Path, tmp_path: Path) -> None:

@@ -129,3 +129,13 @@ def test_a_file_that_may_not_be_read_is_no_wrong_usage() -> None:
     ]
     assert len(paths) > 20
     assert [path for path in paths if path[2]] == []
+
+
+def test_what_prints_a_result_prints_it_as_json() -> None:
+    """But for what serves until it is stopped, `top`, which is for eyes, and `config schema`, which is JSON anyway."""
+    without = {
+        command.name
+        for command in _commands(main_group)
+        if not isinstance(command, click.Group) and not any("--json" in parameter.opts for parameter in command.params)
+    }
+    assert without == {"run", "backend", "top", "schema"}

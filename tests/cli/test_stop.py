@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import time
@@ -91,8 +92,17 @@ def test_now(balancer: Balancer) -> None:
     balancer.wait_exit()
 
 
-def test_no_balancer(tmp_path: Path) -> None:
-    done = nlb("stop", "--socket", "nlb.sock", cwd=tmp_path)
+def test_json(balancer: Balancer) -> None:
+    balancer.start()
+    done = nlb("stop", "--json", "-c", balancer.path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == {"control_socket": str(balancer.control_socket), "stopped": True}
+    balancer.wait_exit()
+
+
+@pytest.mark.parametrize("option", [(), ("--json",)])
+def test_no_balancer(tmp_path: Path, option: tuple[str, ...]) -> None:
+    done = nlb("stop", "--socket", "nlb.sock", *option, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (69, "", "nlb: no running balancer at nlb.sock\n")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 @click.option("--encrypt", is_flag=True, help="Keep both keys under a passphrase, which it asks for.")
 @passphrase_option
 @click.option("-f", "--force", is_flag=True, help="Replace the authority in DIR; what it has issued is worthless then.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     folder: Path,
     *,
@@ -58,6 +60,7 @@ def command(
     encrypt: bool,
     passphrase_file: Path | None,
     force: bool,
+    as_json: bool,
     **subject: str,
 ) -> None:
     """Make a certificate authority in DIR: a root, and an intermediate that issues the certificates.
@@ -72,6 +75,8 @@ def command(
     With --encrypt, or a --passphrase-file, both keys are kept under a passphrase. The commands that need a key take it from
     --passphrase-file, else from the variable NLB_CA_PASSPHRASE, else from the systemd credential `ca-passphrase`
     (LoadCredential=), else they ask.
+
+    JSON is that of `nlb ca show`.
     """
     from nlbcore.pki.authority import Authority
     from nlbcore.pki.names import Subject
@@ -93,6 +98,9 @@ def command(
             passphrase=passphrase,
             force=force,
         )
+    if as_json:
+        click.echo(json.dumps(authority.describe(), indent=2, ensure_ascii=False))
+        return
     _tell(authority, clamped=intermediate_days > days, encrypted=passphrase is not None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import rich_click as click
@@ -16,8 +17,15 @@ from nlbcore.pki.words import AUTHORITIES
 @click.option("--remove", is_flag=True, help="Keep the keys under no passphrase.")
 @passphrase_option
 @secret_file_option("--new-passphrase-file", "The new passphrase")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
-    folder: Path, *, which: str, remove: bool, passphrase_file: Path | None, new_passphrase_file: Path | None
+    folder: Path,
+    *,
+    which: str,
+    remove: bool,
+    passphrase_file: Path | None,
+    new_passphrase_file: Path | None,
+    as_json: bool,
 ) -> None:
     """Change the passphrase of the keys of the authority in DIR, give them one, or remove it: WHICH is intermediate, root or both.
 
@@ -40,5 +48,10 @@ def command(
         click.echo(f"nlb: {root_key} is not there: it stays under the passphrase that it has", err=True)
         authorities = ("intermediate",)
     new = NewPassphrase(new_passphrase_file, asker(confirm=True))
-    for path in authority.change_passphrase(authorities, None if remove else lambda: new.new(folder)):
+    changed = authority.change_passphrase(authorities, None if remove else lambda: new.new(folder))
+    if as_json:
+        shown = {"changed": [str(path) for path in changed], "key_encrypted": not remove}
+        click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+        return
+    for path in changed:
         click.echo(f"{path}: under {'no' if remove else 'the new'} passphrase")

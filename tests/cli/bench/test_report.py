@@ -22,6 +22,14 @@ def test_shown_and_drawn_again(tmp_path: Path) -> None:
     assert (tmp_path / "again" / "report.json").read_text() == path.read_text()
 
 
+def test_json(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(report().to_json())
+    done = nlb("bench", "report", path, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == path.read_text()
+
+
 def test_the_schema() -> None:
     done = nlb("bench", "report", "--schema")
     assert done.returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,24 @@ def test_init(tmp_path: Path) -> None:
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
     command = ["openssl", "verify", "-x509_strict", "-CAfile", str(folder / "root.crt")]
     run(*command, str(folder / "intermediate.crt"))
+
+
+def test_json(tmp_path: Path) -> None:
+    """As `nlb ca show` has it; what goes wrong is told to stderr alone."""
+    (tmp_path / "secret").write_text("a secret\n")
+    arguments = ("ca", "init", "ca", "--json", "--permit-dns", "corp.example", "--passphrase-file", "secret")
+    result = nlb(*arguments, cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    shown, later = json.loads(result.stdout), json.loads(nlb("ca", "show", "ca", "--json", cwd=tmp_path).stdout)
+    for which in ("root", "intermediate"):
+        assert shown[which].pop("days_left") - later[which].pop("days_left") in {0, 1}  # the first second is over
+    assert shown == later
+    assert shown["folder"] == "ca"
+    assert shown["intermediate"]["permitted"] == ["corp.example"]
+    assert shown["root"]["key_encrypted"] is True
+    result = nlb(*arguments, cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("nlb: ca is an authority already; ")
 
 
 def test_every_option(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ and `nlb ca passphrase` changes it.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -174,6 +175,19 @@ def test_changed_removed_and_given(folder: Path) -> None:
     assert nlb(*change, "intermediate", "--new-passphrase-file", "secret", cwd=folder).returncode == 0
     assert opens(folder, SECRET)
     assert not [*(folder / "ca").glob(".*")]
+
+
+def test_json(folder: Path) -> None:
+    change = ("ca", "passphrase", "ca", "--json")
+    result = nlb(*change, "root", "--passphrase-file", "secret", "--new-passphrase-file", "secret", cwd=folder)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads(result.stdout) == {"changed": ["ca/root.key"], "key_encrypted": True}
+    result = nlb(*change, "--remove", "--passphrase-file", "wrong", cwd=folder)
+    assert (result.returncode, result.stdout) == (77, "")
+    result = nlb(*change, "--remove", "--passphrase-file", "secret", cwd=folder)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads(result.stdout) == {"changed": ["ca/intermediate.key", "ca/root.key"], "key_encrypted": False}
+    assert opens(folder, None)
 
 
 def test_changed_from_the_environment(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from pathlib import Path
@@ -45,6 +46,20 @@ def test_init_prints(tmp_path: Path) -> None:
     assert result.returncode == 0
     assert tomllib.loads(result.stdout)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_init_json(tmp_path: Path) -> None:
+    """The file that was written; the sample itself is no JSON."""
+    result = nlb("config", "init", "my.toml", "--json", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads(result.stdout) == {"file": "my.toml"}
+    assert tomllib.loads((tmp_path / "my.toml").read_text())
+    result = nlb("config", "init", "my.toml", "--json", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "nlb: my.toml is there already; --force overwrites it\n"
+    result = nlb("config", "init", "-", "--json", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "--json is about the file that is written" in result.stderr
 
 
 def test_init_where_nothing_can_be_written(tmp_path: Path) -> None:
