@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
 
 from tests.cli.test_view import RELOAD, STATUS, WORKER
 from tests.support.backends import Backend
 from tests.support.balancer import NLB, Balancer, nlb, plain_listener, server_group, tls_listener
 from tests.support.ports import free_port
+from tests.support.reloading import stopped
 from tests.support.tls_client import TlsClient, client_context, refusal
 from tests.support.waiting import wait_until
 from tests.unit.control.running import Loop
@@ -154,6 +153,12 @@ def test_reports_of_trouble_and_their_end(tmp_path: Path, backend: Backend, pki:
     }
     with Balancer(tmp_path, configuration) as balancer:
         check = ("status", "--check", "-c", balancer.path)
+
+        def asked(code: int) -> str:
+            """What it says, where it ends with that code."""
+            done = nlb(*check)
+            return done.stdout if done.returncode == code else ""
+
         done = nlb(*check)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.startswith("OK: generation 1, 1 listener, 1 of 1 server usable, 0 connections, 1 worker, ")
@@ -168,14 +173,9 @@ def test_reports_of_trouble_and_their_end(tmp_path: Path, backend: Backend, pki:
         answer = json.loads(done.stdout)
         assert (answer["ok"], len(answer["problems"])) == (False, 1)
         assert json.loads(nlb(*check, "--json").stdout) == {"ok": True, "problems": []}
-        worker = psutil.Process(balancer.worker.pid)
-        worker.send_signal(signal.SIGSTOP)
-        try:
-            wait_until(lambda: nlb(*check).returncode == 1, "a worker that does not move to be noticed")
-            assert "worker 0" in nlb(*check).stdout
-        finally:
-            worker.send_signal(signal.SIGCONT)
-        wait_until(lambda: nlb(*check).returncode == 0, "all is well again")
+        with stopped(balancer.worker):
+            wait_until(lambda: "worker 0" in asked(1), "a worker that does not move to be noticed")
+        wait_until(lambda: asked(0), "all is well again")
 
 
 def test_what_a_monitor_is_told_of_reloads_and_helpers(tmp_path: Path) -> None:

@@ -11,14 +11,14 @@ import subprocess
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from tests.support.balancer import nlb, title
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-
-    import psutil
 
     from tests.support.balancer import Balancer
     from tests.support.certs import Issued
@@ -104,7 +104,7 @@ def stopped(process: psutil.Process) -> Iterator[None]:
     try:
         yield
     finally:
-        if process.is_running():
+        with suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGCONT)
 
 

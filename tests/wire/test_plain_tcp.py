@@ -12,6 +12,7 @@ from tests.support import backends
 from tests.support.backends import Backend, digest_of, pattern
 from tests.support.balancer import Balancer, plain_listener, server_group
 from tests.support.tls_client import connect
+from tests.support.workers import PlainClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,11 +94,9 @@ def test_server_resets(balancer: Balancer) -> None:
 
 def test_client_resets(balancer: Balancer, servers: dict[str, Backend]) -> None:
     """A client's reset reaches the server as one; `client_reset`."""
-    sock = connect(balancer.port("echo"))
-    port = sock.getsockname()[1]
-    sock.sendall(b"abc")
-    assert sock.recv(10) == b"abc"
-    backends.reset(sock)
+    client = PlainClient(balancer.port("echo"))
+    client.ping(b"abc")
+    backends.reset(client.sock)
     servers["echo"].wait_finished()
     assert servers["echo"].last.end == "reset"
-    assert balancer.access.wait_for(client_port=port)["termination"] == "client_reset"
+    assert balancer.line(client)["termination"] == "client_reset"

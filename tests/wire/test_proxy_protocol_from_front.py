@@ -4,9 +4,9 @@ before TLS, in any pieces; bad ones end as `bad_proxy_header`, and nobody else i
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import struct
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from tests.support.balancer import Balancer, plain_listener, server_group, tls_listener
 from tests.support.proxied import Proxied, header_v2, proxied_backend
 from tests.support.tls_client import TlsClient, client_context, connect
+from tests.support.workers import PlainClient
 
 if TYPE_CHECKING:
     import ssl
@@ -89,12 +90,11 @@ def fronted(port: int, context: ssl.SSLContext, *pieces: bytes) -> TlsClient:
 )
 def test_who_the_client_is(balancer: Balancer, pki: Pki, header: bytes, client_ip: str, client_port: int) -> None:
     """Log and list say the client's address and the proxy's; the ClientHello may stand in the same segment."""
-    mark = balancer.access.mark()
     with TlsClient(balancer.port(), client_context(pki.root.path, None, pki.client)) as client:
         hello = client.first_flight()
         client.send_raw(header + hello)
         client.handshake().ping()
-    line = balancer.access.wait_for(since=mark, proxy_port=client.port)
+    line = balancer.line(client)
     assert (line["client_ip"], line["client_port"], line["proxy_ip"]) == (client_ip, client_port, "127.0.0.1")
     assert (line["termination"], line["received_bytes"], line["client_cert_proven"]) == ("client_close", 4, True)
 
@@ -104,16 +104,15 @@ def test_byte_by_byte(balancer: Balancer, mutual: ssl.SSLContext, header: bytes)
     """However it comes."""
     with fronted(balancer.port(), mutual, *(header[i : i + 1] for i in range(len(header)))) as client:
         client.handshake().ping()
-    assert balancer.access.wait_for(proxy_port=client.port)["client_ip"] == "192.0.2.7"
+    assert balancer.line(client)["client_ip"] == "192.0.2.7"
 
 
 def test_plain_and_unix(balancer: Balancer, module_folder: Path) -> None:
     """Listeners without TLS, and a front balancer on a UNIX socket, which has no address to be logged."""
-    with connect(balancer.port("plain")) as sock:
-        sock.sendall(V1 + b"ping")
-        assert sock.recv(10) == b"ping"
-        port = sock.getsockname()[1]
-    line = balancer.access.wait_for(proxy_port=port)
+    with closing(PlainClient(balancer.port("plain"))) as client:
+        client.sock.sendall(V1 + b"ping")
+        assert client.sock.recv(10) == b"ping"
+    line = balancer.line(client)
     assert (line["client_ip"], line["received_bytes"]) == ("192.0.2.7", 4)
     mark = balancer.access.mark()
     with connect(module_folder / "front") as sock:
@@ -160,12 +159,11 @@ def test_checks_of_the_front_balancer_are_not_logged(balancer: Balancer, listene
         sock.sendall(said)
         sock.shutdown(1)
         assert sock.recv(1) == b""
-    with connect(balancer.port(listener)) as sock, contextlib.suppress(ConnectionResetError):
-        port = sock.getsockname()[1]
-        sock.sendall(b"GET / HTTP/1.1")
-        sock.recv(1)
-    balancer.access.wait_for(since=mark, client_port=port)
-    assert len(balancer.access.find(since=mark)) == 1
+    with closing(PlainClient(balancer.port(listener))) as client, suppress(ConnectionResetError):
+        client.sock.sendall(b"GET / HTTP/1.1")
+        client.sock.recv(1)
+    balancer.line(client)
+    assert len(balancer.access.find(since=mark, listener=listener)) == 1
 
 
 def test_a_local_connection_that_shakes_hands_is_logged(balancer: Balancer, mutual: ssl.SSLContext) -> None:
@@ -192,12 +190,11 @@ BAD = {
 def test_bad_headers(balancer: Balancer, backend: Backend, listener: str, kind: str) -> None:
     """Closed at once, by reset; no server hears of it; the log says what was wrong."""
     seen = backend.accepted
-    with connect(balancer.port(listener)) as sock:
-        port = sock.getsockname()[1]
-        sock.sendall(BAD[kind])
+    with closing(PlainClient(balancer.port(listener))) as client:
+        client.sock.sendall(BAD[kind])
         with pytest.raises(ConnectionResetError):
-            sock.recv(1)
-    line = balancer.access.wait_for(client_port=port)
+            client.sock.recv(1)
+    line = balancer.line(client)
     assert (line["termination"], "PROXY" in line["termination_detail"]) == ("bad_proxy_header", True)
     assert backend.accepted == seen
 
@@ -205,13 +202,12 @@ def test_bad_headers(balancer: Balancer, backend: Backend, listener: str, kind: 
 def test_left_within_its_header(balancer: Balancer) -> None:
     """Half a header and the end."""
     for header in (V1, V2):
-        with connect(balancer.port()) as sock:
-            port = sock.getsockname()[1]
-            sock.sendall(header[:20])
-            sock.shutdown(1)
+        with closing(PlainClient(balancer.port())) as client:
+            client.sock.sendall(header[:20])
+            client.sock.shutdown(1)
             with pytest.raises(ConnectionResetError):
-                sock.recv(1)
-        assert balancer.access.wait_for(client_port=port)["termination"] == "bad_proxy_header"
+                client.sock.recv(1)
+        assert balancer.line(client)["termination"] == "bad_proxy_header"
 
 
 @pytest.mark.parametrize(("listener", "said"), [("brief", b""), ("plain", V2[:27])])
@@ -226,11 +222,10 @@ def test_the_time_for_it_is_bounded(balancer: Balancer, listener: str, said: byt
 
 def test_header_and_handshake_share_the_time(balancer: Balancer) -> None:
     """A header does not buy another `handshake_timeout`."""
-    with connect(balancer.port("brief")) as sock:
-        port = sock.getsockname()[1]
-        sock.sendall(V1)
-        assert sock.recv(1) == b""
-    line = balancer.access.wait_for(proxy_port=port)
+    with closing(PlainClient(balancer.port("brief"))) as client:
+        client.sock.sendall(V1)
+        assert client.sock.recv(1) == b""
+    line = balancer.line(client)
     assert line["termination"] == "handshake_timeout"
     assert line["connection_time_ms"] < 1900
 
@@ -238,12 +233,11 @@ def test_header_and_handshake_share_the_time(balancer: Balancer) -> None:
 def test_nobody_else_is_believed(balancer: Balancer, mutual: ssl.SSLContext) -> None:
     """A header from another peer is no TLS; on a plain listener it is the client's own bytes. Without one, all is as ever."""
     for header in (V1, V2):
-        with connect(balancer.port("elsewhere")) as sock:
-            sock.sendall(header)
+        with closing(PlainClient(balancer.port("elsewhere"))) as stranger:
+            stranger.sock.sendall(header)
             with pytest.raises(ConnectionResetError):
-                sock.recv(1)
-            port = sock.getsockname()[1]
-        line = balancer.access.wait_for(client_port=port)
+                stranger.sock.recv(1)
+        line = balancer.line(stranger)
         assert (line["termination"], line["client_ip"]) == ("not_tls", "127.0.0.1")
     with connect(balancer.port("plain-elsewhere")) as sock:
         sock.sendall(V1)
