@@ -139,9 +139,8 @@ def _print(name: str, file: Path, found: Explanation, moment: dt.datetime | None
     if found.mode == "report" and word:
         tell("  mode = report: it is let in all the same, and this is logged and counted")
     if found.detail:
-        about = f", certificate at depth {found.depth}" if found.depth else ""
         subject = f": {found.verify_ca_subject}" if found.verify_ca_subject else ""
-        tell(f"  {found.detail}{about}{subject}")
+        tell(f"  {found.detail}{subject}")
     if found.allowed:
         tell(f"  {found.allowed}")
     for depth, subject in enumerate(found.chain):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nlbcore.engine.journal import record_layout, verify_text
 from nlbcore.observe.log import timestamp
 from nlbcore.termination import Termination, word
-from nlbcore.tls.identity import describe, name_text
+from nlbcore.tls.identity import describe, name_text, reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,6 @@ RESUMED = 1
 PROVEN = 2
 DIGEST_ONLY = 4
 REPORTED = 8
-NO_ISSUER = 20  # X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY
 VERSIONS = {0x0301: "TLSv1", 0x0302: "TLSv1.1", 0x0303: "TLSv1.2", 0x0304: "TLSv1.3"}
 _FORMAT, SIZE = record_layout()
 _UNSEEN = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -214,9 +213,9 @@ def _ms(microseconds: int) -> float | None:
 def _detail(head: Head, text: str, identity: dict[str, object]) -> str:
     """What the word alone does not say: the system's reason, which certificate of the chain, which issuer."""
     if head.detail_errno:
-        reason = os.strerror(head.detail_errno)
-        reason = reason[0].lower() + reason[1:]
-        return f"{text}: {reason}" if text else reason
+        said = os.strerror(head.detail_errno)
+        said = said[0].lower() + said[1:]
+        return f"{text}: {said}" if text else said
     return _verify_detail(head, text, identity) if head.termination in _ABOUT_CERTIFICATE else text
 
 
@@ -228,6 +227,4 @@ def _verdict_detail(head: Head, identity: dict[str, object]) -> str | None:
 
 
 def _verify_detail(head: Head, text: str, identity: dict[str, object]) -> str:
-    if head.verify_error == NO_ISSUER and head.verify_depth == 0:
-        return f"issuer {identity.get('client_cert_issuer', 'unknown')} not found"
-    return f"{text}, certificate at depth {head.verify_depth}" if head.verify_error and head.verify_depth else text
+    return reason(text, head.verify_error, head.verify_depth, identity.get("client_cert_issuer"))

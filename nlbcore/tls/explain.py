@@ -29,7 +29,7 @@ from nlbcore.tls.context import (
     settings,
     store_address,
 )
-from nlbcore.tls.identity import name_text
+from nlbcore.tls.identity import describe, name_text, reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,7 +63,8 @@ ADVICE = {
     "revoked": "issue a new certificate, if its owner is still welcome",
     "crl_overdue": 'fetch the CA\'s current list, then `nlb reload`; on_crl_overdue = "accept" goes on with the old one',
     "crl_missing": "add the list of the CA that has issued it to `crl`, and that CA's certificate to `ca`",
-    "wrong_purpose": "issue it as a client certificate: extended key usage clientAuth, no CA, X.509 v3",
+    "wrong_purpose": "issue it as a client certificate: extended key usage clientAuth, key usage digitalSignature and not "
+    "keyCertSign, no CA, X.509 v3",
     "bad_signature": "it is damaged, or another CA of that name has issued it",
     "chain_too_long": "raise `depth`, or add a nearer CA to `ca`",
     "weak_key": "issue it anew: RSA of 2048 bits or more, elliptic curves of 224 or more, no SHA-1",
@@ -71,6 +72,18 @@ ADVICE = {
     "not_allowed": "add an entry for it to `allow`",
     "denied": "take the entry out of `deny`, if its owner is welcome",
 }
+
+ADVICE_ABOUT_ITS_CA = (
+    "have it issued by a CA that may issue client certificates: basicConstraints CA:TRUE, key usage keyCertSign, no extended "
+    "key usage or one with clientAuth"
+)
+"""What is advised for the wrong purpose of a certificate above the client's."""
+
+NAME_CONSTRAINTS = (47, 48)  # X509_V_ERR_PERMITTED_VIOLATION, X509_V_ERR_EXCLUDED_VIOLATION
+ADVICE_ABOUT_ITS_NAMES = (
+    "a CA above it may not vouch for its names: have it issued with names that the CA may vouch for, or by another CA"
+)
+"""What is advised where a name constraint is broken."""
 
 DEEPEST = 100
 """What `depth` may be at most."""
@@ -152,21 +165,23 @@ def explain(
     rules = Rules(material.rules) if material.rules is not None else None
     found = _examined(listener, material, wanted, rules, chain, at)
     word = _word(found)
-    deeper = ""
+    deeper = None
     if word == TOO_LONG:
-        deeper = _word(_examined(listener, material, replace(wanted, depth=DEEPEST), rules, chain, at))
+        deeper = _examined(listener, material, replace(wanted, depth=DEEPEST), rules, chain, at)
     matching = rules.look(chain[0]).allowed if rules is not None and word == ACCEPTED else None
     return Explanation(
         mode=auth.mode,
         accepted=word == ACCEPTED or auth.mode == "report",
         word=word,
-        detail=found.detail,
+        detail=reason(
+            found.detail, found.verify_error, found.verify_depth, describe(chain[0]).get("client_cert_issuer")
+        ),
         depth=found.verify_depth,
         verify_ca_subject=name_text(found.authority) or "",
         stages=_stages(word, lists=material.revocations is not None, rules=rules is not None),
         chain=_chain(wanted.store, chain),
-        with_more_depth=deeper,
-        advice=_advice(word, deeper, chain=auth.crl_scope == "chain"),
+        with_more_depth="" if deeper is None else _word(deeper),
+        advice=_advice(found, deeper, chain=auth.crl_scope == "chain"),
         allowed=f"allow[{matching}] {(auth.allow or ())[matching]}" if matching is not None else "",
     )
 
@@ -175,12 +190,17 @@ def _word(found: Examined) -> str:
     return ACCEPTED if found.word == "open" else found.word
 
 
-def _advice(word: str, deeper: str, *, chain: bool) -> str:
+def _advice(found: Examined, deeper: Examined | None, *, chain: bool) -> str:
     """For a chain that is too long it depends on what would be said of it with more depth."""
-    if deeper == TOO_LONG:
+    word = _word(found)
+    if deeper is not None and _word(deeper) == TOO_LONG:
         return f"{NO_USE}, a CA above it limits the length of the path: have it issued by one nearer to that, or add a nearer CA to `ca`"
-    if deeper not in {"", ACCEPTED}:
-        return f"{NO_USE}, it would then be refused as {deeper}: {_advice(deeper, '', chain=chain)}"
+    if deeper is not None and _word(deeper) != ACCEPTED:
+        return f"{NO_USE}, it would then be refused as {_word(deeper)}: {_advice(deeper, None, chain=chain)}"
+    if word == "wrong_purpose" and found.verify_depth:
+        return ADVICE_ABOUT_ITS_CA
+    if found.verify_error in NAME_CONSTRAINTS:
+        return ADVICE_ABOUT_ITS_NAMES
     return ADVICE.get(word, "") + (ADVICE_ABOUT_CHAINS.get(word, "") if chain else "")
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+NO_ISSUER = 20  # X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY
 _KINDS: dict[str, type[x509.GeneralName]] = {
     "dns": x509.DNSName,
     "ip": x509.IPAddress,
@@ -31,6 +32,20 @@ def describe(der: bytes) -> dict[str, object]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is odd in a stranger's certificate is not ours to warn about
         return _describe(der)
+
+
+def reason(text: str, verify_error: int, verify_depth: int, issuer: object) -> str:
+    """What is said beside the word of a verdict about a client certificate, by the log and by `nlb explain`.
+
+    Args:
+        text: what the engine says
+        verify_error: OpenSSL's result, or the engine's own; 0: it is not about a certificate
+        verify_depth: of the certificate in the chain that it is about; 0 is the client's
+        issuer: of the client's certificate, as ``describe`` has it; None if it cannot be read, empty if it has no name
+    """
+    if verify_error == NO_ISSUER and verify_depth == 0:
+        return f"issuer {issuer or 'unknown'} not found"
+    return f"{text}, certificate at depth {verify_depth}" if verify_error and verify_depth else text
 
 
 @lru_cache(maxsize=512)

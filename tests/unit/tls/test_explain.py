@@ -13,7 +13,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from nlbcore.config.model import Config
 from nlbcore.termination import WORDS
-from nlbcore.tls.explain import ACCEPTED, ADVICE, ADVICE_ABOUT_CHAINS, NO_USE, STAGES, explain
+from nlbcore.tls.explain import (
+    ACCEPTED,
+    ADVICE,
+    ADVICE_ABOUT_CHAINS,
+    ADVICE_ABOUT_ITS_CA,
+    ADVICE_ABOUT_ITS_NAMES,
+    NO_USE,
+    STAGES,
+    explain,
+)
 from nlbcore.tls.material import load_material
 from tests.support.certs import Issued, Pki, now
 from tests.support.lists import revocation_list, write_lists
@@ -139,3 +148,32 @@ def test_reported_and_off(ask: Any) -> None:
     assert (found.accepted, found.word, found.mode) == (True, "unknown_ca", "report")
     off = ask(mode="off")
     assert (off.accepted, off.word, off.stages) == (True, ACCEPTED, ())
+
+
+def test_the_detail_is_that_of_the_log(ask: Any) -> None:
+    """Which issuer was not found, which certificate of the chain it is about."""
+    assert ask(ask.pki.other.client("x")).detail == "issuer CN=Other Root not found"
+    old = ask.pki.root.intermediate("Old", not_after=now() - DAY)
+    assert ask(old.client("x")).detail == "certificate has expired, certificate at depth 1"
+    assert ask(deny="cn:client-1").detail == "deny[0] cn:client-1"
+    assert ask().detail == ""
+
+
+def test_the_advice_is_about_the_certificate_that_is_wrong(ask: Any) -> None:
+    """For the wrong purpose of a CA above it the client's certificate needs no other one; a name that may not be needs another name."""
+    for issued, word, advice in (
+        (ask.pki.root.client("signs", signs=True), "wrong_purpose", ADVICE["wrong_purpose"]),
+        (ask.pki.root.intermediate("No CA", is_ca=False).client("x"), "wrong_purpose", ADVICE_ABOUT_ITS_CA),
+        (ask.pki.root.client("odd", critical_unknown=True), "bad_certificate", ADVICE["bad_certificate"]),
+        (constrained(ask.pki, excluded="a.example"), "bad_certificate", ADVICE_ABOUT_ITS_NAMES),
+        (constrained(ask.pki, permitted="b.example"), "bad_certificate", ADVICE_ABOUT_ITS_NAMES),
+    ):
+        found = ask(issued)
+        assert (found.word, found.advice) == (word, advice)
+
+
+def constrained(pki: Pki, *, permitted: str = "", excluded: str = "") -> Issued:
+    """A client called x.a.example below a CA with name constraints."""
+    permits, excludes = ([x509.DNSName(name)] if name else None for name in (permitted, excluded))
+    constraints = x509.NameConstraints(permits, excludes)
+    return pki.root.intermediate("Constrained", extensions=[constraints]).client("x", names=["x.a.example"])

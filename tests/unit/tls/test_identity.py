@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nlbcore.tls.identity import describe, name_text
+from nlbcore.tls.identity import describe, name_text, reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -176,3 +176,20 @@ def test_a_name_that_cannot_be_read(der: bytes) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert name_text(der) is None or isinstance(name_text(der), str)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "depth", "issuer", "told"),
+    [
+        ("", 0, 0, "CN=a", ""),
+        ("max_handshakes", 0, 2, None, "max_handshakes"),
+        ("no issuer", 20, 0, "CN=a", "issuer CN=a not found"),
+        ("no issuer", 20, 0, "", "issuer unknown not found"),
+        ("no issuer", 20, 0, None, "issuer unknown not found"),
+        ("no issuer", 20, 1, "CN=a", "no issuer, certificate at depth 1"),
+        ("too old", 10, 0, "CN=a", "too old"),
+        ("too old", 10, 2, "CN=a", "too old, certificate at depth 2"),
+    ],
+)
+def test_what_is_said_beside_the_word(text: str, error: int, depth: int, issuer: str | None, told: str) -> None:
+    assert reason(text, error, depth, issuer) == told
