@@ -170,12 +170,22 @@ def _partial(
         for path, kind in wrong.items():
             _mend(rest, path, kind, f"{STAND_IN}{len(broken)}")
             broken.add(path)
+            if isinstance(path[-1], int) and _alone(document, path):
+                broken.add(path[:-1])  # findings about the one entry of a list stand at the list
         try:
             config = Config.model_validate(rest, context=context)
         except ValidationError as error:
             errors = _errors(error)
         else:
             return config, frozenset(broken)
+
+
+def _alone(document: dict[str, Any], path: KeyPath) -> bool:
+    """Whether an entry is all that its list holds, or stands where a list may stand."""
+    node: Any = document
+    for part in path[:-1]:
+        node = node[part]
+    return not isinstance(node, list) or len(node) == 1
 
 
 def _path(error: ErrorDetails) -> KeyPath:

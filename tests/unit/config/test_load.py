@@ -212,6 +212,14 @@ def test_findings_about_stand_ins_are_dropped(tmp_path: Path) -> None:
     assert loaded.real([about_key, about_certificate]) == (about_certificate,)
 
 
+@pytest.mark.parametrize(("value", "dropped"), [("5", True), ("[5]", True), ("[[]]", True), ('["a.crt", 5]', False)])
+def test_findings_about_a_list_are_dropped_with_its_only_entry(tmp_path: Path, value: str, *, dropped: bool) -> None:
+    """Of one entry they stand at the list itself."""
+    loaded = load_text(tmp_path, f"{GOOD}\n[listeners.web.client_auth]\nca = {value}\n")
+    about = loaded.finding(("listeners", "web", "client_auth", "ca"), "error", "no such file")
+    assert loaded.real([about]) == (() if dropped else (about,))
+
+
 ANY = st.recursive(
     st.one_of(
         st.integers(-5, 1000), st.booleans(), st.text(max_size=3), st.sampled_from(["10s", "app", "10.0.0.1:80", "rr"])
