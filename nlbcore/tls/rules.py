@@ -47,6 +47,7 @@ CN, O, OU, DNS, URI, EMAIL, IP4, IP6, SERIAL, CERTIFICATE, KEY = range(11)  # no
 _SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _AMBIGUOUS = re.compile(r"%(?![0-9a-f]{2})|%(?:[01][0-9a-f]|2e|2f|5c|7f)|\\|/\.\.?(?=[/?#]|$)", re.IGNORECASE)
+_NOT_IN_HOSTS = re.compile("[/:,;@?]")
 WILD = re.compile(b"[\x07\x08]")
 
 
@@ -115,6 +116,10 @@ def parse(text: str) -> Rule:
 
 
 def _unknown(text: str, prefix: str) -> BadRule:
+    if not text.strip():
+        return BadRule("an entry is empty", f"as in {_EXAMPLES['cn']}")
+    if text.strip().startswith(("!", "not:")):
+        return BadRule(f'"{text}": a rule has no "not"', "`allow` has who is let in, `deny` who is refused")
     hint = did_you_mean(prefix, _PARSERS) if prefix else ""
     if not prefix:
         named, equals, value = (part.strip() for part in text.partition("="))
@@ -137,7 +142,22 @@ def _attribute(kind: int) -> Callable[[str], Rule]:
 
 
 def _dns(value: str) -> Rule:
-    return Rule("", DNS, _host(value.removesuffix("."), several=True))
+    rule = Rule("", DNS, _host(value.removesuffix("."), several=True))
+    odd = _NOT_IN_HOSTS.search(value)
+    if _is_address(value):
+        return replace(rule, warning=f'"dns:{value}" covers no iPAddress', hint=f"ip:{value} does")
+    if odd:
+        what = f'"dns:{value}" is about a host name with "{odd[0]}", which is in none'
+        return replace(rule, warning=what, hint="the name alone, as in dns:www.example.com; an entry for each")
+    return rule
+
+
+def _is_address(value: str) -> bool:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _host(value: str, *, several: bool = False) -> bytes:

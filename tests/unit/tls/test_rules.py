@@ -12,6 +12,10 @@ SHA = "ab" * 32
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
+        ("", "an entry is empty", "as in cn:"),
+        (" ", "an entry is empty", "as in cn:"),
+        ("!cn:client-1", 'a rule has no "not"', "`deny` who is refused"),
+        ("not:cn:client-1", 'a rule has no "not"', "`deny` who is refused"),
         ("client-1", '"client-1" does not say what it is about', 'did you mean "cn:client-1"?'),
         ("CN = client-1", "does not say", 'did you mean "cn:client-1"?'),
         ("x=y", "does not say", 'did you mean "cn:x=y"?'),
@@ -76,6 +80,12 @@ def test_mistakes(text: str, message: str, hint: str) -> None:
     [
         ("cn:*", '"cn:*" covers every cn', ""),
         ("dns:*", "names of one label only", "**.example.com"),
+        ("dns:10.0.0.1", '"dns:10.0.0.1" covers no iPAddress', "ip:10.0.0.1 does"),
+        ("dns:2001:db8::1", "covers no iPAddress", "ip:2001:db8::1 does"),
+        ("dns:localhost:443", 'a host name with ":", which is in none', "the name alone"),
+        ("dns:https://a.example/", 'with ":"', "the name alone"),
+        ("dns:a.example,dns:b.example", 'with ","', "an entry for each"),
+        ("dns:_tcp.a.example", "", ""),
         ("serial:1000", "read as hexadecimal (4096)", "serial:0x1000"),
         ("serial:9", "", ""),
         ("serial:10:00", "", ""),
