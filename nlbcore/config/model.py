@@ -503,9 +503,10 @@ class SecurityPolicy(Table):
         one_or_list(TEXT_SCHEMA),
         Kind("a list of groups", '["X25519MLKEM768", "X25519", "P-256"]'),
     ] = option(
-        ["X25519MLKEM768", "X25519", "P-256", "P-384"],
+        ["X25519MLKEM768", "X25519", "P-256", "P-384", "P-521"],
         "Key agreement, in order of preference. X25519MLKEM768 is hybrid: safe if either of its halves is, also against a "
-        "quantum computer.",
+        "quantum computer. A client of TLS 1.2 whose certificate has an elliptic-curve key is let in only if its curve is "
+        "one of these.",
     )
 
 

@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING
 from OpenSSL import SSL
 
 from nlbcore.config.finding import did_you_mean
-from nlbcore.tls.policy import ANY_LEVEL, LEVEL, POLICIES, TLS13_SUITES, VERSIONS, Policy, has_group, works
+from nlbcore.tls.policy import (
+    ANY_LEVEL,
+    LEVEL,
+    POLICIES,
+    TLS13_SUITES,
+    VERSIONS,
+    Policy,
+    group_works,
+    has_group,
+    works,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -78,6 +88,7 @@ def remarks(name: str, table: SecurityPolicy) -> Iterator[Remark]:
         if not has_group(group):
             hint = did_you_mean(group, [one for one in WELL_KNOWN_GROUPS if has_group(one)])
             yield ("groups", index), "error", f"the OpenSSL in use ({_release()}) has no group {group}", hint
+    yield from _groupless(table, policy)
 
 
 def certificate_remark(policy: Policy, key_types: Iterable[str]) -> tuple[Severity, str] | None:
@@ -121,6 +132,24 @@ def _versions(table: SecurityPolicy) -> Iterator[Remark]:
         lowest = ANY_LEVEL if order.index(version) < order.index("TLSv1.2") else LEVEL
         if not any(works(suite, version, lowest) for suite in usable_suites()):
             yield ("tls_versions", place), "error", f"the OpenSSL in use ({_release()}) cannot speak {version}", ""
+
+
+def _groupless(table: SecurityPolicy, policy: Policy) -> Iterator[Remark]:
+    """Versions in which no client could agree on a key, as it needs a group for each suite there."""
+    if not all(has_group(group) for group in policy.groups):
+        return
+    for version in policy.versions:
+        able = [suite for suite in table.ciphers if suite in usable_suites() and works(suite, version, policy.level)]
+        free = [suite for suite in able if not (_is_13(suite) or suite.startswith("ECDHE-"))]
+        if version not in table.tls_versions or not able or free:
+            continue
+        if not any(group_works(group, version) for group in policy.groups):
+            yield (
+                ("groups",),
+                "error",
+                f"{version} is in `tls_versions`, but none of these groups is one of it",
+                "as in X25519",
+            )
 
 
 def _twice(key: str, items: tuple[str, ...]) -> Iterator[Remark]:

@@ -101,7 +101,7 @@ ADVICE_ABOUT_CHAINS = {
 UNTESTED = (
     "whether the client holds the private key",
     "whether the client sends these intermediates",
-    "versions, cipher suites and groups that client and listener share",
+    "versions, cipher suites and groups that client and listener share; in TLS 1.2 the curve of its key is one of the groups",
     "connection limits, and whether a server answers",
 )
 """What cannot be found out without the client."""

@@ -28,8 +28,9 @@ VERSIONS = {
 }
 """Oldest first."""
 
-GROUPS = ("X25519MLKEM768", "X25519", "P-256", "P-384")
-"""Key agreement in order of preference; the first is hybrid: safe if either X25519 or ML-KEM is."""
+GROUPS = ("X25519MLKEM768", "X25519", "P-256", "P-384", "P-521")
+"""Key agreement in order of preference; the first is hybrid: safe if either X25519 or ML-KEM is. The last is there for clients
+of TLS 1.2 with a certificate on that curve: OpenSSL refuses a curve that is not among the groups."""
 
 _STRICT = (
     "ECDHE-ECDSA-AES128-GCM-SHA256",
@@ -67,6 +68,9 @@ ANY_LEVEL = "@SECLEVEL=0"
 
 LEVEL = "@SECLEVEL=2"
 """OpenSSL's own default, said all the same: a live front context would else keep the level of an earlier policy."""
+
+
+SUPPORTED_GROUPS = b"\x00\x0a"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,3 +185,37 @@ def has_group(name: str) -> bool:
     known: bool = _openssl.lib.SSL_CTX_set1_curves_list(made._context, name.encode()) == 1  # noqa: SLF001
     _openssl.lib.ERR_clear_error()
     return known
+
+
+@cache
+def group_works(name: str, version: str) -> bool:
+    """Whether the OpenSSL in use would agree on a group in that version: whether a client that has no other offers any."""
+    context: Any = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_min_proto_version(VERSIONS[version])
+    context.set_max_proto_version(VERSIONS[version])
+    context.set_cipher_list(f"ECDHE:{ANY_LEVEL}".encode())
+    if _openssl.lib.SSL_CTX_set1_curves_list(context._context, name.encode()) != 1:  # noqa: SLF001
+        _openssl.lib.ERR_clear_error()
+        return False
+    connection = SSL.Connection(context)
+    connection.set_connect_state()
+    try:
+        connection.do_handshake()
+    except SSL.WantReadError:
+        return _offers_groups(connection.bio_read(65536))
+    except SSL.Error:
+        return False
+    return False
+
+
+def _offers_groups(hello: bytes) -> bool:
+    """Whether a ClientHello has the extension supported_groups (RFC 8446, 4.1.2), behind the headers of record and message."""
+    at = 5 + 4 + 2 + 32
+    for width in (1, 2, 1):  # session id, cipher suites, compression methods
+        at += width + int.from_bytes(hello[at : at + width], "big")
+    at += 2
+    while at < len(hello):
+        if hello[at : at + 2] == SUPPORTED_GROUPS:
+            return True
+        at += 4 + int.from_bytes(hello[at + 2 : at + 4], "big")
+    return False

@@ -1,7 +1,7 @@
 """Chains of client certificates that are right although they are odd: nobody honest is refused.
 
 Intermediates in any order and beside certificates of no use, cross-signed roots, name constraints that are kept, a chain as
-long as allowed, RSA-PSS, Ed25519 and P-384, and 64 KB of certificates; full and resumed, and explained.
+long as allowed, RSA-PSS, Ed25519, P-384 and P-521, and 64 KB of certificates; full and resumed, and explained.
 """
 
 from __future__ import annotations
@@ -123,6 +123,7 @@ def clients(pki: Pki, roots: dict[str, Signer], module_folder: Path) -> dict[str
         "rsa_pss": roots["pss"].client(folder, "pss", rsa.generate_private_key(65537, 2048)),
         "ed25519": roots["ed25519"].client(folder, "ed25519", ed25519.Ed25519PrivateKey.generate()),
         "p384": roots["p384"].client(folder, "p384", ec.generate_private_key(ec.SECP384R1())),
+        "p521": roots["p384"].client(folder, "p521", ec.generate_private_key(ec.SECP521R1())),
         "64_kilobytes": padded.client(folder, "padded-client", p256(), padded.certificate),
     }
 
@@ -148,6 +149,7 @@ KINDS = (
     "rsa_pss",
     "ed25519",
     "p384",
+    "p521",
     "64_kilobytes",
 )
 

@@ -37,7 +37,7 @@ def test_hybrid_group(web: Balancer, pki: Pki) -> None:
 
 @pytest.mark.parametrize(
     ("offered", "agreed"),
-    [("X25519", "x25519"), ("P-256", "secp256r1"), ("P-384", "secp384r1")],
+    [("X25519", "x25519"), ("P-256", "secp256r1"), ("P-384", "secp384r1"), ("P-521", "secp521r1")],
 )
 def test_classical_groups(web: Balancer, pki: Pki, offered: str, agreed: str) -> None:
     """Offered by OpenSSL 3.0, which has no hybrid group."""

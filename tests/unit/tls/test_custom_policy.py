@@ -110,6 +110,20 @@ def test_by_name() -> None:
             {"ciphers": [EC, NEW, "TLS_AES_128_CCM_8_SHA256"]},
             ["ciphers.2: OpenSSL's security level forbids TLS_AES_128_CCM_8_SHA256: it is too weak"],
         ),
+        *(
+            (
+                {"groups": groups},
+                ["groups: TLSv1.2 is in `tls_versions`, but none of these groups is one of it (as in X25519)"],
+            )
+            for groups in (["X25519MLKEM768"], ["SecP256r1MLKEM768", "ffdhe2048"])
+        ),
+        ({"groups": ["X25519MLKEM768"], "tls_versions": ["TLSv1.3"], "ciphers": [NEW]}, []),
+        ({"groups": ["X25519MLKEM768"], "ciphers": [EC, NEW, "AES128-GCM-SHA256"]}, []),
+        (
+            {"groups": ["brainpoolP256r1"]},
+            ["groups: TLSv1.3 is in `tls_versions`, but none of these groups is one of it (as in X25519)"],
+        ),
+        ({"groups": ["X25519MLKEM768", "X2551"]}, [f'groups.1: {HERE} has no group X2551 (did you mean "X25519"?)']),
         ({"groups": ["X2551"]}, [f'groups.0: {HERE} has no group X2551 (did you mean "X25519"?)']),
         ({"groups": ["X25519:P-256"]}, [f'groups.0: {HERE} has no group X25519:P-256 (did you mean "X25519"?)']),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from OpenSSL import SSL
@@ -11,6 +11,9 @@ from OpenSSL import SSL
 from nlbcore.config import values
 from nlbcore.tls import policy as module
 from nlbcore.tls.policy import POLICIES, VERSIONS, Policy, missing_suites, missing_versions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 TABLE = """\
 TLSv1.0                        Y - - - -
@@ -139,6 +142,21 @@ def test_groups_are_known_to_openssl() -> None:
     assert POLICIES["tls_cipher_policy_1_2"].group_list == ":".join(module.GROUPS)
     lacking = Policy("x", "TLSv1.2", "TLSv1.3", (), groups=("NO-SUCH", "X25519"))
     assert lacking.group_list == "X25519", "what an older OpenSSL lacks is left out"
+
+
+@pytest.mark.parametrize(
+    ("group", "versions"),
+    [
+        ("X25519", VERSIONS),
+        ("P-521", VERSIONS),
+        ("X25519MLKEM768", ["TLSv1.3"]),
+        ("ffdhe2048", ["TLSv1.3"]),
+        ("brainpoolP256r1", ["TLSv1.0", "TLSv1.1", "TLSv1.2"]),
+        ("NO-SUCH", []),
+    ],
+)
+def test_versions_in_which_a_group_can_be_agreed_on(group: str, versions: Iterable[str]) -> None:
+    assert [version for version in VERSIONS if module.group_works(group, version)] == list(versions)
 
 
 def test_a_group_is_a_name_and_no_syntax() -> None:
