@@ -93,7 +93,7 @@ class Settings:
         depth: intermediates allowed
         store: the trust store, shared by all contexts of the listener
         live_store: that by which live connections are verified again
-        ca_names: CA certificates whose names are sent to clients
+        ca_names: CA certificates whose names are sent to clients, each name once
         alpn: protocols in order of preference, wire format
         session_id_context: 32 bytes; a session of another one is not resumed
         ticket_lifetime: seconds
@@ -144,13 +144,21 @@ def settings(
         depth=auth.depth,
         store=store,
         live_store=live_store,
-        ca_names=authorities if verify and auth.advertise_ca_names else (),
+        ca_names=_each_name_once(authorities) if verify and auth.advertise_ca_names else (),
         alpn=b"".join(bytes([len(p)]) + p.encode() for p in ALPN[listener.alpn_policy])
         if listener.alpn_policy
         else b"",
         session_id_context=digest.digest(),
         ticket_lifetime=int(listener.session_ticket_lifetime),
     )
+
+
+def _each_name_once(authorities: Iterable[x509.Certificate]) -> tuple[x509.Certificate, ...]:
+    """Of the CAs of one name the first: a CA with an old and a new key is one for clients."""
+    named: dict[bytes, x509.Certificate] = {}
+    for authority in authorities:
+        named.setdefault(authority.subject.public_bytes(), authority)
+    return tuple(named.values())
 
 
 def _store(authorities: Iterable[x509.Certificate], *, strict: bool, dates: bool = True) -> crypto.X509Store:
