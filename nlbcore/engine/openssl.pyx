@@ -151,7 +151,7 @@ cdef enum:      # reason codes of sslerr.h; library, type and object numbers of 
     SSL_R_NO_SUITABLE_KEY_SHARE = 101
     SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM = 118
     SSL_R_NO_SHARED_SIGNATURE_ALGORITHMS = 376
-    SSL_R_ALERT = 1000              # a received alert N is reason 1000 + N
+    SSL_R_ALERT = 1000              # a received alert N, of one byte, is reason 1000 + N
     EVP_R_PROVIDER_SIGNATURE_FAILURE = 234
     RSA_R_BAD_SIGNATURE = 104
     ERR_LIB_RSA = 4
@@ -224,7 +224,7 @@ cdef int word_of_error(unsigned long error) noexcept nogil:
     cdef int library = library_of(error)
     cdef int reason = reason_of(error)
     if library == ERR_LIB_SSL:
-        if reason > SSL_R_ALERT:
+        if SSL_R_ALERT < reason <= SSL_R_ALERT + 255:   # above those: ERR_R_INTERNAL_ERROR and its like
             return CLIENT_ALERT
         if reason in (SSL_R_NO_SHARED_CIPHER, SSL_R_NO_SUITABLE_KEY_SHARE, SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM,
                       SSL_R_NO_SHARED_SIGNATURE_ALGORITHMS):

@@ -43,8 +43,15 @@ def test_words_of_errors(door: Any) -> None:
     for reason in range(1000):
         assert door.error_word(SSL_LIBRARY << 23 | reason) == REASONS.get(reason, "handshake_error"), reason
     assert door.error_word(SSL_LIBRARY << 23 | 1000) == "handshake_error"
-    for alert in (0, 10, 42, 48, 116):
+    for alert in (0, 10, 42, 48, 116, 255):
         assert door.error_word(SSL_LIBRARY << 23 | (1000 + alert)) == ("client_alert" if alert else "handshake_error")
+
+
+def test_errors_of_any_library_are_no_alerts(door: Any) -> None:
+    """ERR_R_INTERNAL_ERROR and its like have flags above the number (err.h), in all libraries the same."""
+    flags, fatal = 0x2 << 18, 0x1 << 18
+    for reason in (1256, flags | fatal | 259, flags | 256, flags | fatal | 1003):
+        assert door.error_word(SSL_LIBRARY << 23 | reason) == "handshake_error"
 
 
 def test_errors_of_other_libraries(door: Any) -> None:
