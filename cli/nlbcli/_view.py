@@ -321,7 +321,8 @@ def _state(word: str) -> Text:
 
 
 def _days(left: float, soon: float) -> Text:
-    return Text(f"{left:.1f}", "bold red" if left < 0 else "yellow" if left < soon else "")
+    shown = min(round(left, 1), -0.1) if left < 0 else left  # what is over is below zero, however little
+    return Text(f"{shown:.1f}", "bold red" if left < 0 else "yellow" if left < soon else "")
 
 
 def _bytes(count: int) -> str:

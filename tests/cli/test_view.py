@@ -326,6 +326,16 @@ def test_durations(seconds: float, text: str) -> None:
     assert view._duration(seconds) == text
 
 
-@pytest.mark.parametrize(("left", "style"), [(-0.1, "bold red"), (13.9, "yellow"), (14.0, "")])
-def test_days_left(left: float, style: str) -> None:
-    assert str(view._days(left, 14).style) == style
+@pytest.mark.parametrize(
+    ("left", "text", "style"),
+    [
+        (-2.34, "-2.3", "bold red"),
+        (-0.01, "-0.1", "bold red"),
+        (0.0, "0.0", "yellow"),
+        (13.9, "13.9", "yellow"),
+        (14, "14.0", ""),
+    ],
+)
+def test_days_left(left: float, text: str, style: str) -> None:
+    shown = view._days(left, 14)
+    assert (str(shown), str(shown.style)) == (text, style)
