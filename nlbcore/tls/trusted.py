@@ -54,10 +54,15 @@ def _of(
     tell: Callable[[str], None],
 ) -> list[Kind]:
     found: list[Kind] = []
+    held: dict[Path, tuple[list[Kind], list[BadFile]]] = {}
+
+    def keep(file: Path) -> None:
+        held[file] = read(file)
+
     at = folder
     try:
-        for at in usable_in(folder, kind, others, read, tell):
-            good, bad = read(at)
+        for at in usable_in(folder, kind, others, keep, tell):
+            good, bad = held[at] if at in held else read(at)  # which says again what is wrong with it
             if bad:
                 raise bad[0]
             found += good

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from nlbcore.errors import NlbError
 from nlbcore.tls import trusted
+from nlbcore.tls.material import read_file
 from tests.support.certs import Pki
 
 
@@ -27,3 +29,21 @@ def test_several_in_one_file(tmp_path: Path) -> None:
         trusted.revocation_lists(folder, told.append)
     with pytest.raises(NlbError, match=r"none: this folder cannot be read: no such file or directory"):
         trusted.certificates(tmp_path / "none", told.append)
+
+
+def test_each_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is taken is what was found good, also if the file is replaced meanwhile."""
+    root = Pki(tmp_path).root.path.read_bytes()
+    folder = tmp_path / "trust"
+    folder.mkdir()
+    for name in ("a.crt", "b.crt", "notes"):
+        (folder / name).write_bytes(root if name != "notes" else b"x")
+    read: list[str] = []
+
+    def counted(file: Path, limit: int) -> tuple[bytes, os.stat_result]:
+        read.append(file.name)
+        return read_file(file, limit)
+
+    monkeypatch.setattr(trusted, "read_file", counted)
+    assert len(trusted.certificates(folder, lambda text: None)) == 2
+    assert read == ["a.crt", "b.crt", "notes"]
