@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -15,13 +15,21 @@ if TYPE_CHECKING:
     from nlbcore.pki.outcome import Revoked
 
 
+class Reason(click.Choice):  # type: ignore[type-arg]
+    """The reasons, in whatever case they are typed; click itself would name them all in lower case."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        written = {one.lower(): one for one in self.choices}
+        return super().convert(written.get(str(value).lower(), value), param, ctx)
+
+
 @click.command("revoke")
 @click.argument("target", metavar="NAME|SERIAL|FILE")
 @authority_option
 @click.option(
     "--reason",
     metavar="R",
-    type=click.Choice(REASONS, case_sensitive=False),
+    type=Reason(REASONS),
     default=UNSPECIFIED,
     show_default=True,
     help=f"Why (RFC 5280): {', '.join(REASONS)}.",
