@@ -238,6 +238,7 @@ class Authority:
         term: Term | None = None,
         out: Path | None = None,
         force: bool = False,
+        later: bool = False,
     ) -> Issued:
         """Issue a certificate anew, with the same names and purpose, in place of the old one, which stays good until its end.
 
@@ -248,6 +249,7 @@ class Authority:
             term: how long it is valid; as long as the old one was asked to be unless given
             out: folder for the new files, instead of replacing the old ones
             force: overwrite files in `out`
+            later: only if the new one can end later than the old one, which its authority's end may prevent
 
         Raises:
             BadValue: the term cannot be, or a name that the authority may not certify any more.
@@ -255,6 +257,8 @@ class Authority:
         """
         with index.opened(self.folder / store.INDEX, change=False) as journal:
             entry = renewal.newest(revoke.find(journal, target), target, renewal.followed(journal.entries.values()))
+        if later:
+            renewal.refuse_no_later(entry, self.intermediate, self.folder)
         path = renewal.file_of(entry, target)
         old = renewal.load(entry, path)
         wanted, public_key = renewal.taken_over(entry, old)
@@ -349,7 +353,7 @@ class Authority:
             for each the new certificate, and whether it ends with the root, earlier than was asked for
 
         Raises:
-            BadValue: so many days are not possible.
+            BadValue: so many days are not possible, or something would outlive its issuer.
             PkiError: the root's key cannot be used, or the intermediate has been revoked.
         """
         self._hierarchy.prepare(ROOT)
@@ -359,6 +363,7 @@ class Authority:
                 text = f"the intermediate of {self.folder} has been revoked, and with it its key: make a new authority"
                 raise PkiError(text)
             outputs, entries = self._hierarchy.renewed(root_days, intermediate_days)
+            renewal.refuse_outliving(journal.entries.values(), entries, root_days, intermediate_days)
             store.make_folder(self.folder / store.OLD)
             with store.staged(outputs, replace=True) as publish, journal.undone_on_failure():
                 if INTERMEDIATE in entries:
@@ -450,6 +455,7 @@ class Authority:
     def entries(self) -> list[Entry]:
         """All certificates this authority has issued, in that order; the first is its intermediate."""
         with index.opened(self.folder / store.INDEX, change=False) as journal:
+            self._own(journal)
             return journal.standing(journal.entries.values())
 
     def describe(self) -> dict[str, Any]:

@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from nlbcore.pki import contents, keys
@@ -71,32 +69,13 @@ def collect(paths: Sequence[Path], password: Callable[[Path], Callable[[], str]]
                 raise PkiError(f"{path}: its private key is of a kind that is no use for TLS")
             found[spki(key.public_key())] = key
     if len(found) > 1:
-        raise PkiError(f"there are {len(found)} different private keys: give one")
+        raise PkiError(f"there are {len(found)} different private keys in {_listed(paths)}: give one")
     return certificates, next(iter(found.values()), None)
 
 
 def issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
     """Whether that key has signed this certificate, and the names say so too."""
-    return certificate.issuer == issuer.subject and signed_by(issuer.public_key(), certificate)
-
-
-def signed_by(key: Any, certificate: x509.Certificate) -> bool:
-    """Whether the owner of the public key has made the certificate's signature, also with a digest of the nineties."""
-    signature, data = certificate.signature, certificate.tbs_certificate_bytes
-    try:
-        if isinstance(key, rsa.RSAPublicKey):
-            padding: Any = certificate.signature_algorithm_parameters
-            key.verify(signature, data, padding, certificate.signature_hash_algorithm)  # type: ignore[arg-type]
-        elif isinstance(key, ec.EllipticCurvePublicKey):
-            algorithm: Any = certificate.signature_algorithm_parameters
-            key.verify(signature, data, algorithm)
-        elif isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
-            key.verify(signature, data)
-        else:
-            return False
-    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError, AttributeError):
-        return False
-    return True
+    return certificate.issuer == issuer.subject and keys.signed_by(issuer.public_key(), certificate)
 
 
 def self_signed(certificate: x509.Certificate) -> bool:
@@ -121,30 +100,48 @@ def above(leaf: x509.Certificate, others: Sequence[x509.Certificate]) -> tuple[x
     return tuple(found)
 
 
-def line(certificates: Sequence[x509.Certificate], key: Any = None) -> Line:
+def refuse_loss(out: Path, form: str) -> None:
+    """Whether a file that is to be replaced holds a private key, which no file of this form would have.
+
+    Args:
+        out: the file; it need not be there
+        form: one of `words.BUNDLE_FORMS`
+    """
+    try:
+        there = contents.load(out)
+    except PkiError:
+        return
+    if form != "haproxy" and (there.of(Key) or there.bundle is not None):
+        raise PkiError(f"{out} holds a private key, which would be lost: choose another file for the certificates")
+
+
+def line(certificates: Sequence[x509.Certificate], key: Any, paths: Sequence[Path]) -> Line:
     """The leaf among the certificates, and who is above it.
 
     Args:
         certificates: in any order; those that have nothing to do with the leaf are left out
-        key: the leaf's private key, which tells which one is meant
+        key: the leaf's private key, which tells which one is meant, or None
+        paths: the files that they are from, for messages
 
     Raises:
         PkiError: there is no leaf, there are several, or none has this key.
     """
     every = unique(certificates)
     if not every:
-        raise PkiError("there is no certificate in it")
+        raise PkiError(f"there is no certificate in {_listed(paths)}: give its file too")
     if key is not None:
         own = [one for one in every if spki(one.public_key()) == spki(key.public_key())]
         if not own:
-            raise PkiError("the private key belongs to none of the certificates")
+            raise PkiError(f"the private key belongs to none of the certificates in {_listed(paths)}")
     else:
         own = [one for one in every if not is_authority(one)] or ([every[0]] if len(every) == 1 else [])
         if not own:
-            raise PkiError("they are all certificates of authorities: there is no leaf among them")
+            text = f"the certificates in {_listed(paths)} are all of authorities: there is no leaf among them"
+            raise PkiError(text)
         if len(own) > 1:
             named = ", ".join(subject_words(one.subject) for one in own[:3])
-            raise PkiError(f"there are {len(own)} leaf certificates ({named}): give the files of one, or its key")
+            text = f"there are {len(own)} leaf certificates in {_listed(paths)} ({named}): give the files of one, or its key"
+            raise PkiError(text)
     leaf = max(own, key=lambda one: one.not_valid_after_utc)
     return Line(leaf, above(leaf, every))
 
@@ -174,7 +171,7 @@ def pem(made: Line, form: str, key: Any = None) -> bytes:
     if form != "leaf":
         parts += made.intermediates
     if not parts:
-        raise PkiError(f"there is no intermediate in it: {subject_words(made.leaf.issuer)} has issued the certificate")
+        raise PkiError(f"there is no intermediate: {subject_words(made.leaf.issuer)} has issued it; give its file too")
     data = b"".join(one.public_bytes(Encoding.PEM) for one in parts)
     if form == "haproxy":
         if key is None:
@@ -182,3 +179,7 @@ def pem(made: Line, form: str, key: Any = None) -> bytes:
         refuse_authority(made.leaf)
         data += keys.pem(key)
     return data
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    return ", ".join(map(str, paths))

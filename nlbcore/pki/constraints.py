@@ -118,7 +118,9 @@ def _network(value: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     try:
         return ipaddress.ip_network(value)
     except ValueError as error:
-        raise BadValue("permit_ip", value, f"is no network, for example 10.0.0.0/8 ({_hint(value, error)})") from None
+        raise BadValue(
+            "permit_ip", value, f"is not a network, for example 10.0.0.0/8 ({_hint(value, error)})"
+        ) from None
 
 
 def _hint(value: str, error: ValueError) -> str:

@@ -27,7 +27,7 @@ def moment(value: str, field: str) -> dt.datetime:
     try:
         made = dt.datetime.fromisoformat(value)
     except ValueError:
-        raise BadValue(field, value, "is no date, for example 2027-01-31 or 2027-01-31T12:00Z") from None
+        raise BadValue(field, value, "is not a date, for example 2027-01-31 or 2027-01-31T12:00Z") from None
     if not 1950 <= made.year <= LAST_YEAR:
         raise BadValue(field, value, f"a certificate has dates from 1950 to {LAST_YEAR}")
     made = made.replace(tzinfo=dt.UTC) if made.tzinfo is None else made.astimezone(dt.UTC)
@@ -42,7 +42,7 @@ def span(value: str, field: str) -> dt.timedelta:
     """
     found = _SPAN.fullmatch(value)
     if found is None:
-        raise BadValue(field, value, 'is no span of time: a number with s, m, h, d or w behind it, as in "10d"')
+        raise BadValue(field, value, 'is not a span of time: a number with s, m, h, d or w behind it, as in "10d"')
     # Digits without end are no number for timedelta.
     made = None if len(found[1]) > 12 else dt.timedelta(**{_UNITS[found[2]]: int(found[1])})
     if made is None or made > MAX_SPAN:

@@ -18,11 +18,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ed448, ed25519
 from cryptography.x509.oid import NameOID
 
-from nlbcore.pki import bundle, index, names
+from nlbcore.pki import bundle, index, keys, names
 from nlbcore.pki.errors import BadValue
 from nlbcore.pki.index import readable
 from nlbcore.pki.inspect import extension, is_authority, names_of, purposes_of, subject_words
-from nlbcore.pki.verify import OLD_DIGESTS, digest, weaknesses
+from nlbcore.pki.keys import OLD_DIGESTS
+from nlbcore.pki.verify import digest, weaknesses
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 
@@ -149,7 +150,7 @@ def of_certificate(patient: Patient) -> Iterator[Defect]:
 
 def _version(patient: Patient) -> Found:
     if patient.certificate.version is x509.Version.v1:
-        why = "it can say neither its names nor what it is for, and nlb takes it as no client (openssl x509 -req without -extfile)"
+        why = "it can say neither its names nor what it is for, and nlb does not take it for a client (openssl x509 -req without -extfile)"
         yield "v1", ERROR, "it is of X.509 version 1, which has no extensions at all", why
 
 
@@ -194,7 +195,7 @@ def _wildcards(patient: Patient) -> Found:
         if "*" in value:
             if labels[0] != "*" or "*" in "".join(labels[1:]):
                 why = "a star stands for the whole first label only: clients take this one for no name at all"
-                yield "wildcard", ERROR, f'the wildcard "{value}" is none', why
+                yield "wildcard", ERROR, f'"{value}" is not a wildcard that counts', why
             elif len(labels) < 3:
                 why = "it would be valid for every name below a top-level domain: clients refuse it"
                 yield "wildcard", ERROR, f'the wildcard "{value}" is too wide', why
@@ -202,8 +203,8 @@ def _wildcards(patient: Patient) -> Found:
                 why = "a client is somebody: a rule for one name does not match it, and nobody can tell who came"
                 yield "wildcard", WARNING, f'a client is called "{value}"', why
         elif not is_host(value) or _numeric(value):
-            why = "clients compare it with host names, and it is none (an address belongs into ip:, a URI into uri:)"
-            yield "bad-name", ERROR, f'the DNS name "{value}" is none', why
+            why = "clients compare it with host names, and it is not one (an address belongs into ip:, a URI into uri:)"
+            yield "bad-name", ERROR, f'the DNS name "{value}" is not one', why
 
 
 def _numeric(value: str) -> bool:
@@ -218,7 +219,7 @@ def _purpose(patient: Patient) -> Found:
         why = "a client can pose as the server with it and the reverse, and Apple's clients refuse such a server"
         yield "no-eku", WARNING, what, why
     if extension(patient.certificate, x509.BasicConstraints) is None:
-        what = "it does not say that it is no authority: there are no basicConstraints"
+        what = "it does not say that it is not an authority: there are no basicConstraints"
         why = "only the verifier's strictness keeps its owner from signing certificates with it"
         yield "no-basic-constraints", WARNING, what, why
     usage = extension(patient.certificate, x509.KeyUsage)
@@ -331,7 +332,7 @@ def of_request(request: x509.CertificateSigningRequest, path: Path) -> Iterator[
     """All defects of a request (CSR)."""
     subject = subject_words(request.subject)
     again = command("cert", "csr", path.stem if path.stem not in {"", "-"} else "NAME")
-    if not request.is_signature_valid:
+    if not keys.signed_by(request.public_key(), request):
         why = "it is damaged, or who made it does not have the key: no authority signs it"
         yield Defect("bad-signature", ERROR, subject, "its signature is wrong", why, again)
     if not names_of(request):

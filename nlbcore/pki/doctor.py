@@ -18,7 +18,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
-from nlbcore.pki import bundle, contents, store
+from nlbcore.pki import bundle, contents, keys, store
 from nlbcore.pki.contents import STDIN, Bundle, Contents, Damaged, Key
 from nlbcore.pki.defects import (
     ERROR,
@@ -239,7 +239,7 @@ def _authority_keys(loaded: Contents, surroundings: Sequence[Contents]) -> Itera
     fix = command("ca", "init", "DIR")
     certificates = loaded.certificates
     for key in loaded.keys:
-        signed = [one for one in certificates if bundle.signed_by(key.public_key(), one)]
+        signed = [one for one in certificates if keys.signed_by(key.public_key(), one)]
         if signed and loaded.certificates != [signed[0]]:
             what = f"it holds the private key of the authority {subject_words(signed[0].issuer)}"
             yield Defect("ca-key-inside", ERROR, str(loaded.path), what, why, fix)
@@ -248,7 +248,7 @@ def _authority_keys(loaded: Contents, surroundings: Sequence[Contents]) -> Itera
         for other in surroundings:
             if other.path == loaded.path or (other.path.parent / store.SETTINGS).exists():
                 continue
-            signed = [one for key in other.keys for one in certificates if bundle.signed_by(key.public_key(), one)]
+            signed = [one for key in other.keys for one in certificates if keys.signed_by(key.public_key(), one)]
             if signed and not _own_pair(signed[0], certificates):
                 what = (
                     f"the private key of the authority {subject_words(signed[0].issuer)} lies beside it: {other.path}"

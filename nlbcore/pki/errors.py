@@ -21,11 +21,16 @@ class BadValue(PkiError):  # noqa: N818 - the value is bad, the program is well
     Args:
         field: the argument's name, for example `dns`; the command line makes an option's name of it
         value: what was given
-        reason: why it cannot be, and what could
+        reason: why it cannot be, and what could: a sentence, or one whose subject is the value (`is ...`, `has ...`)
     """
 
     def __init__(self, field: str, value: object, reason: str) -> None:
-        super().__init__(f'{field} "{value}": {reason}', EXIT_USAGE)
         self.field = field
         self.value = value
         self.reason = reason
+        super().__init__(self.about(field), EXIT_USAGE)
+
+    def about(self, called: str) -> str:
+        """The message, of an argument that is called so."""
+        between = " " if self.reason.startswith(("is ", "has ")) else ": "
+        return f'{called} "{self.value}"{between}{self.reason}'

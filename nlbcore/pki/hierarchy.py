@@ -58,7 +58,7 @@ class Hierarchy:
             PkiError: the key is not there, is another's, or its passphrase cannot be had.
         """
         certificate = self.certificate(which)
-        return Signer(certificate, keys.load(self.folder / FILES[which][1], certificate, self._passphrases))
+        return Signer(certificate, keys.load(self._key_path(which), certificate, self._passphrases))
 
     def prepare(self, *authorities: str) -> None:
         """Ask for the passphrases of their keys, where they have one: nobody types while the index is locked.
@@ -71,14 +71,18 @@ class Hierarchy:
                     self.signer(which)
 
     def has_key(self, which: str) -> bool:
-        return (self.folder / FILES[which][1]).exists()
+        return self._key_path(which).exists()
 
     def is_encrypted(self, which: str) -> bool:
-        return self.has_key(which) and keys.is_encrypted(store.read(self.folder / FILES[which][1]))
+        return self.has_key(which) and keys.is_encrypted(store.read(self._key_path(which)))
+
+    def _key_path(self, which: str) -> Path:
+        return self.folder / FILES[which][1]
 
     def change_passphrase(self, authorities: Sequence[str], new: Callable[[], bytes] | None) -> list[Path]:
         """Write the keys of these authorities anew, under another passphrase or none; see `Authority`."""
-        paths = [self.folder / FILES[which][1] for which in authorities]
+        # A key that is kept elsewhere may be here as a link: it stays there.
+        paths = [path.resolve() if path.is_symlink() else path for path in map(self._key_path, authorities)]
         before = [store.read(path) for path in paths]
         opened = [self.signer(which).key for which in authorities]
         passphrase = None if new is None else new()
@@ -99,7 +103,7 @@ class Hierarchy:
             the files, and the new entries of the index; that of the root is for telling only
 
         Raises:
-            BadValue: so many days are not possible.
+            BadValue: so many days are not possible, or the intermediate would outlive the root.
             PkiError: the root's key cannot be used: it signs both.
         """
         now = index.now()
@@ -110,6 +114,9 @@ class Hierarchy:
         if root_days is not None:
             outputs.append(self._old(ROOT))
             root = issue.root(root.subject, signer.key, issue.window(now, root_days, None), constraints.of(root))
+            if intermediate_days is None and root.not_valid_after_utc < intermediate.not_valid_after_utc:
+                end = index.readable(intermediate.not_valid_after_utc)
+                raise BadValue("days", root_days, f"the intermediate would outlive it, until {end}: renew both")
             signer = Signer(root, signer.key)
             outputs.append(Output(self.folder / store.ROOT_CERTIFICATE, pem(root)))
             entries[ROOT] = entry_of(root, ROOT, AUTHORITY, ROOT, [])
@@ -224,7 +231,7 @@ def load_certificate(path: Path) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(store.read(path))
     except ValueError:
-        raise PkiError(f"{path} is no PEM certificate, or a damaged one: restore it from a backup") from None
+        raise PkiError(f"{path} is not a PEM certificate, or a damaged one: restore it from a backup") from None
 
 
 def entry_of(

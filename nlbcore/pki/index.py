@@ -19,6 +19,7 @@ import fcntl
 import json
 import os
 import random
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -235,7 +236,12 @@ def opened(path: Path, *, change: bool, blank: bool = False) -> Iterator[Index]:
     Raises:
         PkiError: it is missing, damaged, or another command does not let go of it (exit code 75).
     """
-    flags = (os.O_RDWR | os.O_APPEND if change else os.O_RDONLY) | (os.O_CREAT if blank else 0) | os.O_CLOEXEC
+    flags = (
+        (os.O_RDWR | os.O_APPEND if change else os.O_RDONLY)
+        | (os.O_CREAT if blank else 0)
+        | os.O_CLOEXEC
+        | os.O_NONBLOCK
+    )
     try:
         descriptor = os.open(path, flags, 0o600)
     except FileNotFoundError:
@@ -244,6 +250,8 @@ def opened(path: Path, *, change: bool, blank: bool = False) -> Iterator[Index]:
     except OSError as error:
         raise failure("open", path, error) from None
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise PkiError(f"{path} is not a regular file: restore it from a backup")
         _lock(path, descriptor, fcntl.LOCK_EX if change else fcntl.LOCK_SH)
         yield Index(path, descriptor, blank=blank)
     finally:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, r
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
 
-from nlbcore.pki import contents
+from nlbcore.pki import contents, keys
 from nlbcore.pki.contents import Contents, Key, Part
 from nlbcore.pki.index import fingerprint, readable, serial_hex, stamp
 
@@ -210,7 +210,7 @@ def _request(one: x509.CertificateSigningRequest) -> dict[str, Any]:
         "other_extensions": [_oid(other.oid) for other in one.extensions if not isinstance(other.value, _ASKED)],
         "key": key_words(one.public_key()),
         "signature": _signature(one),
-        "signature_valid": one.is_signature_valid,
+        "signature_valid": keys.signed_by(one.public_key(), one),
         "spki_sha256": _digest(spki(one.public_key())),
     }
 

@@ -95,7 +95,7 @@ class Request:
         own = list(names.of_common_name(cn))
         sans = list(dict.fromkeys([*own, *asked]))
         if self.profile == "server" and not sans:
-            raise BadValue("cn", cn, "is no host name, and clients ask for one: --dns or --ip gives it")
+            raise BadValue("cn", cn, "is not a host name, and clients ask for one: --dns or --ip gives it")
         return Wanted(self.profile, subject, sans, [name for name in own if name not in asked])
 
 

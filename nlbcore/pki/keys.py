@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -29,6 +30,8 @@ from nlbcore.pki.store import read
 from nlbcore.pki.words import KEY_TYPES
 
 ENCRYPTED = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
+OLD_DIGESTS = {"md5": "MD5", "sha1": "SHA-1"}
+"""Of signatures that can be forged, and what they are called."""
 MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 8192
 """Larger ones cost their verifiers more than they protect."""
@@ -107,7 +110,7 @@ def read_private(path: Path, passphrases: Passphrases | None = None) -> PrivateK
     try:
         key = _decrypted(path, data, passphrases) if is_encrypted(data) else load_pem_private_key(data, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise PkiError(f"{path} is no private key, or a damaged one: restore it from a backup") from None
+        raise PkiError(f"{path} is not a private key, or a damaged one: restore it from a backup") from None
     if not isinstance(key, PrivateKey):
         raise PkiError(f"{path} is of a kind that cannot sign certificates: {', '.join(KEY_TYPES)} can")
     return key
@@ -115,6 +118,25 @@ def read_private(path: Path, passphrases: Passphrases | None = None) -> PrivateK
 
 def matches(key: PrivateKey, certificate: x509.Certificate | x509.CertificateSigningRequest) -> bool:
     return _public(key.public_key()) == _public(certificate.public_key())
+
+
+def signed_by(key: Any, one: x509.Certificate | x509.CertificateSigningRequest) -> bool:
+    """Whether the owner of the public key has made its signature, also with a digest of the nineties."""
+    data = one.tbs_certificate_bytes if isinstance(one, x509.Certificate) else one.tbs_certrequest_bytes
+    try:
+        if isinstance(key, rsa.RSAPublicKey):
+            padding: Any = one.signature_algorithm_parameters or PKCS1v15()  # which `cryptography` says of no MD5
+            key.verify(one.signature, data, padding, one.signature_hash_algorithm)  # type: ignore[arg-type]
+        elif isinstance(key, ec.EllipticCurvePublicKey):
+            algorithm: Any = one.signature_algorithm_parameters
+            key.verify(one.signature, data, algorithm)
+        elif isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
+            key.verify(one.signature, data)
+        else:
+            return False
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError, AttributeError):
+        return False
+    return True
 
 
 def weakness(key: object) -> str | None:

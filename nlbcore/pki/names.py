@@ -124,13 +124,13 @@ def dns(value: str, field: str = "dns") -> str:
     bad = next((label for label in labels if not _LABEL.fullmatch(label)), None)
     if bad is not None:
         what = f' ("{bad}")' if bad != value else ""
-        raise BadValue(field, value, f"is no host name{what}: a label is 1 to 63 letters, digits and inner hyphens")
+        raise BadValue(field, value, f"is not a host name{what}: a label is 1 to 63 letters, digits and inner hyphens")
     if labels[-1].isdigit():
-        raise BadValue(field, value, "is no host name: the last label is a number, as if it were an IP address")
+        raise BadValue(field, value, "is not a host name: the last label is a number, as if it were an IP address")
     if star and len(labels) < 2:
         raise BadValue(field, value, "a wildcard needs two labels after it, or no client accepts it")
     if len(star + name) > MAX_DNS_NAME:
-        raise BadValue(field, value, f"is no host name: longer than {MAX_DNS_NAME} characters")
+        raise BadValue(field, value, f"is not a host name: longer than {MAX_DNS_NAME} characters")
     return star + name
 
 
@@ -138,8 +138,8 @@ def ip(value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     try:
         address = ipaddress.ip_address(value)
     except ValueError:
-        hint = "a certificate names single addresses, no networks" if "/" in value else "for example 192.0.2.1 or ::1"
-        raise BadValue("ip", value, f"is no IP address ({hint})") from None
+        hint = "a certificate names single addresses, not networks" if "/" in value else "for example 192.0.2.1 or ::1"
+        raise BadValue("ip", value, f"is not an IP address ({hint})") from None
     if isinstance(address, ipaddress.IPv6Address) and address.scope_id:
         raise BadValue("ip", value, f"a certificate cannot name an interface; leave out %{address.scope_id}")
     return address
@@ -147,7 +147,7 @@ def ip(value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 def uri(value: str) -> str:
     if not _URI.fullmatch(value):
-        reason = "is no absolute URI (for example spiffe://example.com/billing; other characters as %XX)"
+        reason = "is not an absolute URI (for example spiffe://example.com/billing; other characters as %XX)"
         raise BadValue("uri", value, reason)
     return value
 
@@ -155,7 +155,7 @@ def uri(value: str) -> str:
 def email(value: str, field: str = "email") -> str:
     local, at, domain = value.rpartition("@")
     if not at or not _MAILBOX.fullmatch(local):
-        raise BadValue(field, value, "is no e-mail address (for example alice@example.com; ASCII before the @)")
+        raise BadValue(field, value, "is not an e-mail address (for example alice@example.com; ASCII before the @)")
     try:
         return f"{local}@{dns(domain)}"
     except BadValue as error:
@@ -202,7 +202,7 @@ def _to_ascii(value: str, name: str, field: str) -> str:
     try:
         return idna.encode(name, uts46=True).decode()
     except UnicodeError as error:
-        raise BadValue(field, value, f"is no host name in any script: {error}") from None
+        raise BadValue(field, value, f"is not a host name in any script: {error}") from None
 
 
 def _check_text(field: str, value: str, most: int) -> None:

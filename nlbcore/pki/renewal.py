@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from cryptography import x509
 
 from nlbcore.pki import keys, store
-from nlbcore.pki.errors import PkiError
+from nlbcore.pki.errors import BadValue, PkiError
+from nlbcore.pki.hierarchy import INTERMEDIATE, ROOT
 from nlbcore.pki.index import AUTHORITY, Entry, fingerprint, readable
 from nlbcore.pki.issue import Wanted
 from nlbcore.pki.keys import PublicKey
@@ -67,6 +68,39 @@ def due(entries: Iterable[Entry], now: dt.datetime, before: dt.timedelta, profil
     ]
 
 
+def refuse_outliving(
+    entries: Iterable[Entry], new: Mapping[str, Entry], root_days: int | None, intermediate_days: int | None
+) -> None:
+    """Whether what the intermediate has issued would outlive a new certificate of it.
+
+    Args:
+        entries: the index
+        new: the new certificates of the authority, of intermediate and root or one of them
+        root_days: what was asked for, for messages
+        intermediate_days: the same
+
+    Raises:
+        BadValue: a certificate is valid for longer.
+    """
+    if INTERMEDIATE not in new:
+        return
+    end = new[INTERMEDIATE].not_after
+    live = [one for one in entries if one.profile != AUTHORITY and one.revoked_at is None and one.not_after > end]
+    if live:
+        last = max(live, key=lambda one: one.not_after)
+        with_root = ROOT in new and new[ROOT].not_after == end
+        field, days = ("days", root_days) if with_root else ("intermediate_days", intermediate_days)
+        reason = f"{last.name} would outlive its issuer: it is valid until {readable(last.not_after)}"
+        raise BadValue(field, days, f"{reason}; give more days, or revoke it first")
+
+
+def refuse_no_later(entry: Entry, issuer: x509.Certificate, folder: Path) -> None:
+    """Whether a new certificate could end later than this one: none does that ends with the authority in `folder`."""
+    if entry.not_after >= issuer.not_valid_after_utc:
+        text = f"its authority ends with it, on {readable(entry.not_after)}, and so would a new one"
+        raise PkiError(f"{text}: `nlb ca renew {folder}` comes first")
+
+
 def file_of(entry: Entry, target: str) -> Path:
     """Where the certificate is: where it was written, unless a file was named.
 
@@ -90,7 +124,7 @@ def load(entry: Entry, path: Path) -> x509.Certificate:
     try:
         made = x509.load_pem_x509_certificate(store.read(path))
     except ValueError:
-        raise PkiError(f"{path} is no PEM certificate, or a damaged one") from None
+        raise PkiError(f"{path} is not a PEM certificate, or a damaged one") from None
     except PkiError as error:
         text = f"{error}: if it has been moved, name the file instead of {entry.name}; if it is gone, issue a new one"
         raise PkiError(text, error.exit_code) from None

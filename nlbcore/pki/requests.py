@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtensionOID, NameOID
 from nlbcore.pki import keys, names, store
 from nlbcore.pki.errors import BadValue, PkiError
 from nlbcore.pki.issue import PURPOSES, Request, Wanted, usage
-from nlbcore.pki.keys import PrivateKey, PublicKey
+from nlbcore.pki.keys import Passphrases, PrivateKey, PublicKey
 from nlbcore.pki.store import Output, read
 from nlbcore.pki.words import DEFAULT_KEY_TYPE
 
@@ -61,8 +61,22 @@ class Written:
         }
 
 
-def write(request: Request, *, out: Path = Path(), key_file: Path | None = None, force: bool = False) -> Written:
+def write(
+    request: Request,
+    *,
+    out: Path = Path(),
+    key_file: Path | None = None,
+    passphrases: Passphrases | None = None,
+    force: bool = False,
+) -> Written:
     """Write `NAME.csr` for a new key, which becomes `NAME.key`, or for the one in `key_file`.
+
+    Args:
+        request: what is asked for
+        out: folder for the files, made with mode 0700 if it is not there
+        key_file: of the key, if there is one
+        passphrases: asked if that key is kept under one
+        force: overwrite files that are there
 
     Raises:
         BadValue: the request makes no certificate.
@@ -72,7 +86,8 @@ def write(request: Request, *, out: Path = Path(), key_file: Path | None = None,
     path, key_path = (out / f"{request.name}.{suffix}" for suffix in ("csr", "key"))
     if not force:
         store.refuse_existing([path] if key_file else [path, key_path])
-    key = keys.new(request.key_type or DEFAULT_KEY_TYPE) if key_file is None else keys.read_private(key_file)
+    kind = request.key_type or DEFAULT_KEY_TYPE
+    key = keys.new(kind) if key_file is None else keys.read_private(key_file, passphrases)
     outputs = [] if key_file else [Output(key_path, keys.pem(key))]
     store.make_folder(out)
     with store.staged([*outputs, Output(path, make(wanted, key))], replace=force) as publish:
@@ -107,8 +122,8 @@ def load(path: Path, profile: str) -> Signable:
         subject, extensions = request.subject, list(request.extensions)
     except _DAMAGE:
         if b"CERTIFICATE-----" in data:
-            raise PkiError(f"{path} is a certificate, no certificate signing request") from None
-        raise PkiError(f"{path} is no certificate signing request (PKCS#10), or a damaged one") from None
+            raise PkiError(f"{path} is a certificate, not a certificate signing request") from None
+        raise PkiError(f"{path} is not a certificate signing request (PKCS#10), or a damaged one") from None
     public_key = _key(path, request)
     left_out: list[str] = []
     try:
@@ -129,13 +144,16 @@ def load(path: Path, profile: str) -> Signable:
 def _key(path: Path, request: x509.CertificateSigningRequest) -> PublicKey:
     try:
         key = request.public_key()
-        good = request.is_signature_valid
+        digest = request.signature_hash_algorithm
     except (ValueError, UnsupportedAlgorithm) as error:
         raise PkiError(f"{path}: its key or its signature is of a kind that is not known here: {error}") from None
     weak = keys.weakness(key)
     if weak is not None:
         raise PkiError(f"{path} is refused: {weak}")
-    if not good:
+    if digest is not None and digest.name in keys.OLD_DIGESTS:
+        old = keys.OLD_DIGESTS[digest.name]
+        raise PkiError(f"{path} is refused: it is signed with {old}, which can be forged; make it again with SHA-256")
+    if not keys.signed_by(key, request):
         raise PkiError(f"{path} is refused: its signature is not that of its key, so nobody has shown to hold the key")
     assert isinstance(key, keys.PublicKey)
     return key

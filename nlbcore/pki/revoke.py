@@ -29,7 +29,7 @@ def find(index: Index, target: str) -> list[Entry]:
         return found
     near = difflib.get_close_matches(target, {entry.name for entry in index.entries.values()}, n=1)
     hint = f' (did you mean "{near[0]}"?)' if near else ""
-    raise PkiError(f'"{target}" is no name and no serial number in {index.path}, and no file{hint}')
+    raise PkiError(f'"{target}" is neither a name nor a serial number in {index.path}, nor a file{hint}')
 
 
 def revoked(found: Sequence[Entry], target: str, reason: str, now: dt.datetime) -> list[Entry]:
@@ -76,7 +76,7 @@ def _of_file(index: Index, path: Path) -> Entry:
     try:
         certificate = x509.load_pem_x509_certificate(store.read(path))
     except ValueError:
-        raise PkiError(f"{path} is no PEM certificate") from None
+        raise PkiError(f"{path} is not a PEM certificate") from None
     entry = index.entries.get(certificate.serial_number)
     if entry is None or entry.sha256 != fingerprint(certificate):
         raise PkiError(f"{path} is not in {index.path}: this authority has not issued it")

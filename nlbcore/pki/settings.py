@@ -46,14 +46,12 @@ def load(path: Path) -> Settings:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        text = (
-            f"{path.parent} is no certificate authority: it has no {path.name}. `nlb ca init {path.parent}` makes one"
-        )
+        text = f"{path.parent} is not a certificate authority: it has no {path.name}. `nlb ca init {path.parent}` makes one"
         raise PkiError(text) from None
     except OSError as error:
         raise failure("read", path, error) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PkiError(f"{path} is no TOML file: {error}") from None
+        raise PkiError(f"{path} is not a TOML file: {error}") from None
     if table.pop("format", None) != FORMAT:
         raise PkiError(f"{path}: format: {FORMAT} is the only one known; was this written by a newer nlb?")
     kinds = {"name": str, "key_type": str, "server_days": int, "client_days": int, "crl_days": int}

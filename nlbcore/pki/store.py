@@ -36,6 +36,8 @@ CRL = "ca.crl"
 INTERMEDIATE_CRL = "intermediate.crl"
 ROOT_CRL = "root.crl"
 LISTS = (CRL, INTERMEDIATE_CRL, ROOT_CRL)
+MAX_SIZE = 1 << 20
+"""Bytes of a file that is read whole."""
 OLD = "old"
 """The folder of an authority's own certificates that have been renewed."""
 
@@ -62,10 +64,15 @@ def failure(verb: str, path: Path, error: OSError) -> PkiError:
 
 
 def read(path: Path) -> bytes:
+    """A file that holds a key, a certificate, a request or a secret, none of which is long."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_SIZE + 1)
     except OSError as error:
         raise failure("read", path, error) from None
+    if len(data) > MAX_SIZE:
+        raise PkiError(f"{path} is larger than {MAX_SIZE >> 20} MB: it is something else")
+    return data
 
 
 def is_file(path: Path) -> bool:

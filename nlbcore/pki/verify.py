@@ -26,6 +26,7 @@ from nlbcore.pki import contents, inspect, names
 from nlbcore.pki.errors import BadValue, PkiError
 from nlbcore.pki.index import readable
 from nlbcore.pki.inspect import is_authority, names_of, purposes_of, subject_words
+from nlbcore.pki.keys import OLD_DIGESTS
 
 _lib: Any = _openssl.lib
 _PURPOSES = {"client": 1, "server": 2}  # X509_PURPOSE_SSL_CLIENT, X509_PURPOSE_SSL_SERVER
@@ -35,7 +36,6 @@ _NO_ISSUER = frozenset({2, 20, 21})  # X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT and 
 
 OK, WARNING, CRITICAL = "ok", "warning", "critical"
 _RANK = {OK: 0, WARNING: 1, CRITICAL: 2}
-OLD_DIGESTS = {"md5": "MD5", "sha1": "SHA-1"}
 MIN_RSA_BITS = 2048
 MIN_EC_BITS = 224
 """Weaker keys are refused by the balancer, and by Debian's OpenSSL."""
@@ -196,7 +196,7 @@ def _chain_check(question: Question, chain: Sequence[x509.Certificate], refusal:
     if refusal is not None:
         return Check("chain", CRITICAL, _chain_words(question, refusal))
     told = " <- ".join(subject_words(one.subject) for one in chain)
-    partial = "" if chain[-1].subject == chain[-1].issuer else ", which is trusted although it is no root"
+    partial = "" if chain[-1].subject == chain[-1].issuer else ", which is trusted although it is not a root"
     return Check("chain", OK, told + partial)
 
 
@@ -212,12 +212,12 @@ def _chain_words(question: Question, refusal: _Refusal) -> str:
         18: f"{who} is self-signed and not in the CA file: nobody who is trusted vouches for it",
         19: f"the chain ends with {who}, which is not in the CA file",
         7: f"the signature of {who} is wrong: {issuer} has not made it, or the certificate is damaged",
-        24: f"{who} is no authority, but has issued a certificate of the chain",
+        24: f"{who} is not an authority, but has issued a certificate of the chain",
         25: f"there are more authorities below {who} than its path length allows",
         34: f"{who} has a critical extension that OpenSSL does not know",
         47: f"{who} has a name outside of what an authority above it may sign (name constraints)",
         48: f"{who} has a name that an authority above it must not sign (name constraints)",
-        79: f"{who} is no authority (its basicConstraints), but has issued a certificate of the chain",
+        79: f"{who} is not an authority (its basicConstraints), but has issued a certificate of the chain",
     }
     return texts.get(refusal.code, f"{who}: {refusal.message}")
 
@@ -258,9 +258,9 @@ def _purpose_check(question: Question, flags: int) -> Check:
     if wanted is None:
         return Check("purpose", OK, f"it is for {told}")
     if wanted == "client" and is_authority(question.certificate):
-        return Check("purpose", CRITICAL, "it is an authority's certificate, which nlb takes as no client")
+        return Check("purpose", CRITICAL, "it is an authority's certificate, which nlb does not take for a client")
     if wanted == "client" and question.certificate.version is x509.Version.v1:
-        return Check("purpose", CRITICAL, "it is of X.509 version 1, which nlb takes as no client")
+        return Check("purpose", CRITICAL, "it is of X.509 version 1, which nlb does not take for a client")
     _, refusal = _ask(question, _PARTIAL | _NO_TIME, alone=True, prepare=_purpose(wanted))
     if refusal is None:
         _, refusal = _ask(question, flags | _NO_TIME, prepare=_purpose(wanted))

@@ -365,7 +365,7 @@ def read_file(name: Path, limit: int) -> tuple[bytes, os.stat_result]:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise BadFile("is a folder" if stat.S_ISDIR(status.st_mode) else "is no regular file")
+            raise BadFile("is a folder" if stat.S_ISDIR(status.st_mode) else "is not a regular file")
         with open(descriptor, "rb", closefd=False) as stream:
             data = stream.read(limit + 1)
     except OSError as error:

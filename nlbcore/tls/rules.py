@@ -194,7 +194,7 @@ def _label(label: str) -> bytes:
     try:
         return idna.encode(label, uts46=True)
     except idna.IDNAError as error:
-        raise BadRule(f'"{label}" is no label of a host name: {error}') from None
+        raise BadRule(f'"{label}" is not a label of a host name: {error}') from None
 
 
 def _uri(value: str) -> Rule:

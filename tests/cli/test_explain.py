@@ -119,7 +119,7 @@ def test_intermediates_beside_it(folder: Path, pki: Pki) -> None:
         (["c.p12"], 1, "give --password-file"),
         (["c.pem", "--listener", "wbe"], 1, "there is no listener wbe with TLS; there are: web"),
         (["c.pem", "-c", "bad.toml"], 78, "bad.toml cannot be used"),
-        (["c.pem", "--at", "tomorrow"], 2, '--at "tomorrow": is no date'),
+        (["c.pem", "--at", "tomorrow"], 2, '--at "tomorrow" is not a date'),
         ([], 2, "CERT"),
     ],
 )

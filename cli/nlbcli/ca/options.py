@@ -46,7 +46,7 @@ def naming_options(**arguments: str) -> Iterator[None]:
         yield
     except BadValue as error:
         option = arguments.get(error.field, f"--{error.field.replace('_', '-')}")
-        raise UsageProblem(f'{option} "{error.value}": {error.reason}') from None
+        raise UsageProblem(error.about(option)) from None
 
 
 def tell_warning(crl: Crl) -> None:

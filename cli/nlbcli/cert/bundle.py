@@ -28,7 +28,12 @@ from nlbcore.pki.words import BUNDLE_FORMS
     "--out", metavar="FILE", type=click.Path(path_type=Path, readable=False), required=True, help="The new file."
 )
 @key_password_file_option
-@click.option("-f", "--force", is_flag=True, help="Overwrite the file if it is there; it may be one of those read.")
+@click.option(
+    "-f",
+    "--force",
+    is_flag=True,
+    help="Overwrite the file if it is there; it may be one of those read, but not the key's.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     files: tuple[Path, ...], *, form: str, out: Path, key_password_file: Path | None, force: bool, as_json: bool
@@ -50,9 +55,10 @@ def command(
     if not force:
         store.refuse_existing([out])
     certificates, key = bundle.collect(files, passphrase)
-    made = bundle.line(certificates, key)
+    made = bundle.line(certificates, key, files)
     with naming_options():
         data = bundle.pem(made, form, key)
+    bundle.refuse_loss(out, form)
     with store.staged([Output(out, data)], replace=force) as publish:
         publish()
     leaf = [] if form == "chain" else [made.leaf]

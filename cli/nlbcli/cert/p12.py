@@ -64,7 +64,7 @@ def command(
     certificates, key = bundle.collect(files, passphrase)
     if key is None:
         raise PkiError(f"there is no private key in {', '.join(map(str, files))}: give its file too")
-    made = bundle.line(certificates, key)
+    made = bundle.line(certificates, key, files)
     bundle.refuse_authority(made.leaf)
     friendly = files[0].stem if name is None else name
     password = secret(out.name, password_file, new=True)

@@ -84,7 +84,8 @@ def command(
 
     With --all and --before it is made for a timer: it does what is due, prints a line for each, says nothing if nothing is,
     and goes on after a failure, to exit with 1 at the end. Certificates that have ended or have been revoked are left alone.
-    Once the intermediate has been revoked, it says so and exits with 1: nothing that it signs is accepted.
+    Once the intermediate has been revoked, it says so and exits with 1: nothing that it signs is accepted. What ends with its
+    authority cannot end later: that is such a failure too, and `nlb ca renew` ends it.
     """
     if everything == (target is not None):
         raise UsageProblem("which certificate? Give its NAME, SERIAL or FILE, or --all with --before TIME")
@@ -155,7 +156,7 @@ def _all(authority: Authority, due: list[Entry], options: dict[str, Any], *, as_
     renewed, failed = [], []
     for entry in due:
         try:
-            issued = authority.renew(entry.serial_hex, **options)
+            issued = authority.renew(entry.serial_hex, **options, later=True)
         except PkiError as error:
             click.echo(f"nlb: {entry.name}: {error}", err=True)
             failed.append({"name": entry.name, "serial": entry.serial_hex, "error": str(error)})

@@ -71,7 +71,7 @@ def test_for_a_timer(tmp_path: Path) -> None:
     result = nlb("ca", "crl", "ca", "--if-older", "1", cwd=tmp_path)
     assert (result.returncode, result.stderr) == (
         2,
-        'nlb: --if-older "1": is no span of time: a number with s, m, h, d or w behind it, as in "10d"\n',
+        'nlb: --if-older "1" is not a span of time: a number with s, m, h, d or w behind it, as in "10d"\n',
     )
 
 

@@ -73,11 +73,11 @@ def test_every_option(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--country", "DEU"), '--country "DEU": has 3 characters; X.509 has room for 2'),
+        (("--country", "DEU"), '--country "DEU" has 3 characters; X.509 has room for 2'),
         (("--days", "0"), '--days "0": 1 to 36500 days are possible'),
         (("--intermediate-days", "99999"), '--intermediate-days "99999": 1 to 36500 days are possible'),
-        (("--name", ""), '--name "": is empty'),
-        (("--email", "x"), '--email "x": is no e-mail address (for example alice@example.com; ASCII before the @)'),
+        (("--name", ""), '--name "" is empty'),
+        (("--email", "x"), '--email "x" is not an e-mail address (for example alice@example.com; ASCII before the @)'),
     ],
 )
 def test_bad_values(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
@@ -137,6 +137,6 @@ def test_refused_constraints(tmp_path: Path) -> None:
     result = nlb("ca", "init", "ca", "--permit-ip", "10.0.0.1/8", cwd=tmp_path)
     assert (result.returncode, result.stderr) == (
         2,
-        'nlb: --permit-ip "10.0.0.1/8": is no network, for example 10.0.0.0/8 (did you mean 10.0.0.0/8?)\n',
+        'nlb: --permit-ip "10.0.0.1/8" is not a network, for example 10.0.0.0/8 (did you mean 10.0.0.0/8?)\n',
     )
     assert not (tmp_path / "ca").exists()

@@ -68,4 +68,6 @@ def test_no_authority_there(tmp_path: Path) -> None:
     ):
         result = nlb(*command, cwd=tmp_path)
         assert (result.returncode, result.stdout) == (1, "")
-        assert result.stderr == "nlb: ca is no certificate authority: it has no ca.toml. `nlb ca init ca` makes one\n"
+        assert (
+            result.stderr == "nlb: ca is not a certificate authority: it has no ca.toml. `nlb ca init ca` makes one\n"
+        )

@@ -58,12 +58,15 @@ def test_chain_and_leaf(issued: Path, tmp_path: Path) -> None:
 REFUSED = {
     "alice.crt www.example.com.crt": (
         1,
-        "there are 2 leaf certificates (CN=alice, CN=www.example.com): give the files of",
+        "there are 2 leaf certificates in alice.crt, www.example.com.crt (CN=alice, CN=www.example.com): give the files of",
     ),
     "alice.crt --form haproxy": (1, "the form haproxy holds the private key too: give its file"),
     "ca/intermediate.crt ca/intermediate.key --form haproxy": (1, "an authority's key is packed for nobody"),
-    "alice.key": (1, "there is no certificate in it"),
-    "alice.crt alice.key www.example.com.key": (1, "there are 2 different private keys: give one"),
+    "alice.key": (1, "there is no certificate in alice.key: give its file too"),
+    "alice.crt alice.key www.example.com.key": (
+        1,
+        "there are 2 different private keys in alice.crt, alice.key, www.example.com.key: give one",
+    ),
     "alice.p12": (2, "alice.p12 needs a password, and there is no terminal to ask at: give --key-password-file FILE"),
     "alice.crt --form apache": (2, "Invalid value for '--form'"),
 }
@@ -87,3 +90,15 @@ def test_a_file_is_put_in_order_in_its_place(issued: Path, tmp_path: Path) -> No
     assert path.read_text() == wrong
     assert bundle(tmp_path, "www.crt", "--out", "www.crt", "--force").returncode == 0
     assert path.read_text().split() == (issued / "www.example.com.crt").read_text().split()
+
+
+def test_a_private_key_is_not_replaced_by_certificates(issued: Path, tmp_path: Path) -> None:
+    out = tmp_path / "alice.key"
+    key = (issued / "alice.key").read_text()
+    out.write_text(key)
+    result = bundle(issued, "alice.crt", out, "--out", out, "--force")
+    message = f"nlb: {out} holds a private key, which would be lost: choose another file for the certificates\n"
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", message)
+    assert out.read_text() == key
+    assert bundle(issued, "alice.crt", out, "--out", out, "--force", "--form", "haproxy").returncode == 0
+    assert key in out.read_text()

@@ -58,17 +58,36 @@ def test_json_and_a_key_that_is_there(tmp_path: Path) -> None:
     assert keys[0] == keys[1]
 
 
+def test_a_key_under_a_passphrase(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("secret\n")
+    (tmp_path / "wrong").write_text("geheim\n")
+    key = ("-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-aes256", "-pass", "file:password")
+    run("openssl", "genpkey", *key, "-out", "a.key", cwd=tmp_path)
+    arguments = ("cert", "csr", "a.example", "--key", "a.key")
+    result = nlb(*arguments, cwd=tmp_path)
+    message = "nlb: a.key needs a password, and there is no terminal to ask at: give --key-password-file FILE\n"
+    assert (result.returncode, result.stderr) == (2, message)
+    result = nlb(*arguments, "--key-password-file", "wrong", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (
+        77,
+        "nlb: the passphrase is not that of a.key, or the file is damaged\n",
+    )
+    assert nlb(*arguments, "--key-password-file", "password", cwd=tmp_path).returncode == 0
+    run("openssl", "req", "-in", "a.example.csr", "-noout", "-verify", cwd=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("a b",), 2, 'NAME "a b": is no host name, and clients ask for one: --dns or --ip gives it'),
+        (("a b",), 2, 'NAME "a b" is not a host name, and clients ask for one: --dns or --ip gives it'),
         (
             ("a", "--dns", "a_b"),
             2,
-            '--dns "a_b": is no host name: a label is 1 to 63 letters, digits and inner hyphens',
+            '--dns "a_b" is not a host name: a label is 1 to 63 letters, digits and inner hyphens',
         ),
         (("a", "--key", "k", "--key-type", "ed25519"), 2, "--key-type: the key of --key is of a kind already"),
         (("a", "--key", "k"), 1, "cannot read k: no such file or directory"),
+        (("a", "--key-password-file", "k"), 2, "--key-password-file goes with --key: a new key has no passphrase"),
     ],
 )
 def test_refused(tmp_path: Path, arguments: tuple[str, ...], code: int, message: str) -> None:

@@ -91,23 +91,23 @@ def test_what_ends_with_its_authority_says_so(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("x", ("--dns", "a_b"), '--dns "a_b": is no host name: a label is 1 to 63 letters, digits and inner hyphens'),
-        ("x", ("--dns", "10.0.0.1"), '--dns "10.0.0.1": is an IP address; --ip takes it'),
-        ("x", ("--ip", "host"), '--ip "host": is no IP address (for example 192.0.2.1 or ::1)'),
+        ("x", ("--dns", "a_b"), '--dns "a_b" is not a host name: a label is 1 to 63 letters, digits and inner hyphens'),
+        ("x", ("--dns", "10.0.0.1"), '--dns "10.0.0.1" is an IP address; --ip takes it'),
+        ("x", ("--ip", "host"), '--ip "host" is not an IP address (for example 192.0.2.1 or ::1)'),
         (
             "x",
             ("--uri", "a b"),
-            '--uri "a b": is no absolute URI (for example spiffe://example.com/billing; other characters as %XX)',
+            '--uri "a b" is not an absolute URI (for example spiffe://example.com/billing; other characters as %XX)',
         ),
         (
             "x",
             ("--email", "x"),
-            '--email "x": is no e-mail address (for example alice@example.com; ASCII before the @)',
+            '--email "x" is not an e-mail address (for example alice@example.com; ASCII before the @)',
         ),
         ("x", ("--days", "0"), '--days "0": 1 to 36500 days are possible'),
-        ("x", ("--cn", ""), '--cn "": is empty'),
-        ("a b", (), 'NAME "a b": is no host name, and clients ask for one: --dns or --ip gives it'),
-        ("x", ("--cn", "a b"), '--cn "a b": is no host name, and clients ask for one: --dns or --ip gives it'),
+        ("x", ("--cn", ""), '--cn "" is empty'),
+        ("a b", (), 'NAME "a b" is not a host name, and clients ask for one: --dns or --ip gives it'),
+        ("x", ("--cn", "a b"), '--cn "a b" is not a host name, and clients ask for one: --dns or --ip gives it'),
         ("root", (), 'NAME "root": the authority\'s own files are called that; choose another name'),
         (
             "../x",
@@ -152,8 +152,11 @@ def test_files_that_are_in_the_way_or_missing(folder: Path) -> None:
     ("file", "message"),
     [
         ("index", "ca/index:1: the index is damaged; restore it from a backup"),
-        ("intermediate.key", "ca/intermediate.key is no private key, or a damaged one: restore it from a backup"),
-        ("ca.toml", "ca/ca.toml is no TOML file: Expected '=' after a key in a key/value pair (at line 1, column 8)"),
+        ("intermediate.key", "ca/intermediate.key is not a private key, or a damaged one: restore it from a backup"),
+        (
+            "ca.toml",
+            "ca/ca.toml is not a TOML file: Expected '=' after a key in a key/value pair (at line 1, column 8)",
+        ),
     ],
 )
 def test_a_damaged_authority(folder: Path, file: str, message: str) -> None:
@@ -174,7 +177,7 @@ def test_dates(folder: Path) -> None:
     assert ", when its authority begins\n" in result.stdout
     for arguments, message in [
         (("--not-after", "2020-01-01"), '--not-after "2020-01-01T00:00:00Z": it would end before it begins, on 2'),
-        (("--not-after", "soon"), '--not-after "soon": is no date, for example 2027-01-31 or 2027-01-31T12:00Z'),
+        (("--not-after", "soon"), '--not-after "soon" is not a date, for example 2027-01-31 or 2027-01-31T12:00Z'),
         (
             ("--days", "3", "--not-after", "2030-01-01"),
             '--days "3": how long, or until when (--not-after): one of the two',

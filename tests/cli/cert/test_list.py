@@ -89,4 +89,4 @@ def test_what_ends_soon(folder: Path) -> None:
     assert [one["name"] for one in shown] == ["intermediate", "soon", "later", "renewed"]
     result = nlb(*listed, "soon", cwd=folder)
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.startswith('nlb: --expiring "soon": is no span of time')
+    assert result.stderr.startswith('nlb: --expiring "soon" is not a span of time')

@@ -108,12 +108,15 @@ def test_an_encrypted_key(issued: Path, tmp_path: Path) -> None:
 
 REFUSED = {
     "alice.crt": (1, "there is no private key in alice.crt: give its file too"),
-    "alice.crt www.example.com.key": (1, "the private key belongs to none of the certificates"),
+    "alice.crt www.example.com.key": (
+        1,
+        "the private key belongs to none of the certificates in alice.crt, www.example.com.key",
+    ),
     "ca/intermediate.crt ca/intermediate.key": (
         1,
         "CN=Example Intermediate is an authority, and an authority's key is packed for nobody: who has it can make any certificate",
     ),
-    "alice.key": (1, "there is no certificate in it"),
+    "alice.key": (1, "there is no certificate in alice.key: give its file too"),
     "nothing alice.key": (1, "cannot read nothing: no such file or directory"),
     "alice.crt alice.key --target windows": (2, "Invalid value for '--target'"),
 }

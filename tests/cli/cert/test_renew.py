@@ -76,6 +76,20 @@ def test_all_below_a_revoked_intermediate(folder: Path) -> None:
     assert result.stderr == "nlb: the intermediate of ca has been revoked: nothing it signs is accepted\n"
 
 
+def test_all_of_an_authority_that_ends_first(folder: Path) -> None:
+    """Each run would issue the same again; the next renewal of the authority ends that."""
+    authority = Authority.create(folder / "short", intermediate_days=5)
+    authority.issue(Request("alice", "client"), out=folder)
+    renew = ("cert", "renew", "--all", "--before", "10d", "--ca", "short")
+    result = nlb(*renew, "--exec", "touch ran", cwd=folder)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("nlb: alice: its authority ends with it, on ")
+    assert result.stderr.endswith(", and so would a new one: `nlb ca renew short` comes first\n")
+    assert not (folder / "ran").exists()
+    assert nlb("ca", "renew", "short", cwd=folder).returncode == 0
+    assert nlb(*renew, cwd=folder).stdout.startswith("alice: renewed until ")
+
+
 def test_a_command_afterwards(folder: Path) -> None:
     """Once, and only if something has been renewed; of its failure it is said that the renewal stands."""
     authority = Authority.open(folder / "ca")
@@ -125,11 +139,11 @@ def test_a_command_afterwards(folder: Path) -> None:
         (("alice", "--force"), "--force goes with --out: without it the old files are replaced anyway"),
         (
             ("--all", "--before", "soon"),
-            '--before "soon": is no span of time: a number with s, m, h, d or w behind it, as in "10d"',
+            '--before "soon" is not a span of time: a number with s, m, h, d or w behind it, as in "10d"',
         ),
         (
             ("alice", "--not-after", "soon"),
-            '--not-after "soon": is no date, for example 2027-01-31 or 2027-01-31T12:00Z',
+            '--not-after "soon" is not a date, for example 2027-01-31 or 2027-01-31T12:00Z',
         ),
     ],
 )

@@ -64,7 +64,7 @@ def test_refused(folder: Path) -> None:
             1,
             "nlb: weak.csr is refused: its RSA key has 1024 bits: 2048 is the least that clients and servers accept\n",
         ),
-        (("garbage.csr",), 1, "nlb: garbage.csr is no certificate signing request (PKCS#10), or a damaged one\n"),
+        (("garbage.csr",), 1, "nlb: garbage.csr is not a certificate signing request (PKCS#10), or a damaged one\n"),
         (("none.csr",), 1, "nlb: cannot read none.csr: no such file or directory\n"),
         (("root.csr",), 2, 'nlb: FILE "root": the authority\'s own files are called that; choose another name\n'),
         (("weak.csr", "--name", "a/b"), 2, 'nlb: --name "a/b": it names the files'),

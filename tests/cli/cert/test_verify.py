@@ -123,7 +123,7 @@ def test_folders_that_are_no_use(
         ),
         (("alice.crt", "--ca-file", "ca/root.key"), "nlb: ca/root.key holds no certificate\n"),
         (("alice.crt", *ROOT, "--crl", "alice.crt"), "nlb: alice.crt holds no revocation list\n"),
-        (("alice.crt", *ROOT, "--name", "a b"), 'nlb: --name "a b": is no host name: a label is 1 to 63 letters,'),
+        (("alice.crt", *ROOT, "--name", "a b"), 'nlb: --name "a b" is not a host name: a label is 1 to 63 letters,'),
         (("alice.crt", "--ca-file", "password"), "nlb: password holds no certificate, request, revocation list or key"),
     ],
 )

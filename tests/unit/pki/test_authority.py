@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import subprocess
@@ -139,7 +140,7 @@ def test_an_index_of_others_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": ""}, 'name "": is empty'),
+        ({"name": ""}, 'name "" is empty'),
         ({"name": "n" * 60}, "has 73 characters; X.509 has room for 64"),
         ({"days": 0}, 'days "0": 1 to 36500 days are possible'),
         ({"intermediate_days": 0}, 'intermediate_days "0": 1 to 36500'),
@@ -158,7 +159,7 @@ def test_where_no_folder_can_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(PkiError, match=r"cannot make an authority in .*: not a directory"):
         Authority.create(tmp_path / "file")
-    with pytest.raises(PkiError, match=r"no certificate authority"):
+    with pytest.raises(PkiError, match=r"not a certificate authority"):
         Authority.open(tmp_path)
 
 
@@ -252,8 +253,8 @@ def test_a_failed_issue_leaves_no_trace(tmp_path: Path, authority: Authority) ->
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        ("intermediate.crt", "is no PEM certificate, or a damaged one"),
-        ("intermediate.key", "is no private key, or a damaged one"),
+        ("intermediate.crt", "is not a PEM certificate, or a damaged one"),
+        ("intermediate.key", "is not a private key, or a damaged one"),
         ("index", "index:1: the index is damaged"),
     ],
 )
@@ -266,6 +267,15 @@ def test_damage_is_told_by_its_file(tmp_path: Path, authority: Authority, file: 
 
 
 # -- lists ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", "\xff", '{"event": "issued", '])
+def test_an_index_that_has_lost_its_lines_is_no_empty_list(authority: Authority, text: str) -> None:
+    """What is left may be a line that a crash cut off: a monitor is not told that nothing expires."""
+    (authority.folder / "index").write_text(text)
+    for call in (authority.entries, lambda: authority.due(dt.timedelta(days=30))):
+        with pytest.raises(PkiError, match=r"index is not the index of .*intermediate.crt: it is damaged or another"):
+            call()
 
 
 def test_numbers_go_up_without_the_index(tmp_path: Path, authority: Authority) -> None:

@@ -37,18 +37,19 @@ def test_any_order_makes_the_same_line(tmp_path: Path, authority: Authority, www
     leaf = leaf_of(www)
     every = [leaf, authority.intermediate, authority.root, stranger, authority.intermediate]
     for order in itertools.permutations(every):
-        made = bundle.line(order)
+        made = bundle.line(order, None, [])
         assert (made.leaf, made.above) == (leaf, (authority.intermediate, authority.root))
         assert (made.intermediates, made.missing) == ((authority.intermediate,), "")
-    assert bundle.line([leaf]).missing == "CN=Example Intermediate"
-    assert bundle.line([leaf, authority.intermediate]).missing == "CN=Example"
-    assert bundle.line([authority.root]) == Line(authority.root, ())
+    assert bundle.line([leaf], None, []).missing == "CN=Example Intermediate"
+    assert bundle.line([leaf, authority.intermediate], None, []).missing == "CN=Example"
+    assert bundle.line([authority.root], None, []) == Line(authority.root, ())
 
 
 def test_forms(authority: Authority, www: Issued, tmp_path: Path) -> None:
     """What openssl finds in each."""
-    certificates, key = bundle.collect([www.certificate, www.private_key, authority.folder / "root.crt"], nobody)
-    made = bundle.line(certificates, key)
+    files = [www.certificate, www.private_key, authority.folder / "root.crt"]
+    certificates, key = bundle.collect(files, nobody)
+    made = bundle.line(certificates, key, files)
     leaf, above = leaf_of(www), authority.intermediate
     for form, expected, keys in (
         ("fullchain", [leaf, above], 0),
@@ -64,34 +65,40 @@ def test_forms(authority: Authority, www: Issued, tmp_path: Path) -> None:
         bundle.pem(made, "haproxy")
     with pytest.raises(BadValue, match="one of fullchain, chain, leaf, haproxy is meant"):
         bundle.pem(made, "apache")
-    with pytest.raises(PkiError, match="there is no intermediate in it: CN=Example Intermediate has issued"):
-        bundle.pem(bundle.line([leaf]), "chain")
+    with pytest.raises(
+        PkiError, match="there is no intermediate: CN=Example Intermediate has issued it; give its file too"
+    ):
+        bundle.pem(bundle.line([leaf], None, []), "chain")
 
 
 def test_the_key_tells_which_leaf_is_meant(tmp_path: Path, authority: Authority, www: Issued) -> None:
     other = authority.issue(Request("other.example.com", "server"), out=tmp_path)
     files = [other.certificate, www.certificate]
     certificates, _ = bundle.collect(files, nobody)
-    with pytest.raises(PkiError, match=r"there are 2 leaf certificates \(CN=other.example.com, CN=www.example.com\)"):
-        bundle.line(certificates)
+    with pytest.raises(
+        PkiError, match=r"certificates in .*www.example.com.crt \(CN=other.example.com, CN=www.example.com\)"
+    ):
+        bundle.line(certificates, None, files)
     certificates, key = bundle.collect([*files, www.private_key], nobody)
-    assert bundle.line(certificates, key).leaf == leaf_of(www)
-    with pytest.raises(PkiError, match="the private key belongs to none of the certificates"):
-        bundle.line([leaf_of(other)], key)
-    with pytest.raises(PkiError, match="there are 2 different private keys: give one"):
+    assert bundle.line(certificates, key, files).leaf == leaf_of(www)
+    with pytest.raises(PkiError, match=r"belongs to none of the certificates in .*other.example.com.crt$"):
+        bundle.line([leaf_of(other)], key, [other.certificate])
+    with pytest.raises(PkiError, match=r"there are 2 different private keys in .*, .*: give one"):
         bundle.collect([www.private_key, other.private_key], nobody)
 
 
 def test_what_is_packed_for_nobody(authority: Authority, tmp_path: Path) -> None:
     files = [authority.folder / "intermediate.crt", authority.folder / "intermediate.key"]
     certificates, key = bundle.collect(files, nobody)
-    made = bundle.line(certificates, key)
+    made = bundle.line(certificates, key, files)
     with pytest.raises(PkiError, match="CN=Example Intermediate is an authority, and an authority's key is packed for"):
         bundle.pem(made, "haproxy", key)
-    with pytest.raises(PkiError, match="there is no leaf among them"):
-        bundle.line([authority.intermediate, authority.root])
-    with pytest.raises(PkiError, match="there is no certificate in it"):
-        bundle.line([])
+    with pytest.raises(
+        PkiError, match=r"certificates in .*intermediate.key are all of authorities: there is no leaf among"
+    ):
+        bundle.line([authority.intermediate, authority.root], None, files)
+    with pytest.raises(PkiError, match=r"there is no certificate in .*root.key: give its file too"):
+        bundle.line([], None, [authority.folder / "root.key"])
     (tmp_path / "bad").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     with pytest.raises(PkiError, match="bad: a certificate is damaged"):
         bundle.collect([tmp_path / "bad"], nobody)
@@ -116,4 +123,17 @@ def test_an_encrypted_key_and_a_bundle_are_opened(tmp_path: Path, authority: Aut
     )
     for files in ([issued.certificate, tmp_path / "l"], [issued.p12]):
         certificates, key = bundle.collect(files, lambda path: lambda: "secret")
-        assert bundle.line(certificates, key).intermediates == (authority.intermediate,)
+        assert bundle.line(certificates, key, files).intermediates == (authority.intermediate,)
+
+
+def test_a_key_is_not_lost(tmp_path: Path, authority: Authority) -> None:
+    """A file with a private key, its own or in a bundle, gives way to one with a key only."""
+    issued = authority.issue(Request("alice", "client"), out=tmp_path, p12_password="secret")
+    assert issued.p12
+    for path in (issued.private_key, issued.p12):
+        for form in ("fullchain", "chain", "leaf"):
+            with pytest.raises(PkiError, match=rf"{path} holds a private key, which would be lost: choose another"):
+                bundle.refuse_loss(path, form)
+        bundle.refuse_loss(path, "haproxy")
+    bundle.refuse_loss(issued.certificate, "leaf")
+    bundle.refuse_loss(tmp_path / "new", "leaf")

@@ -109,13 +109,13 @@ def test_a_person_is_no_host(tmp_path: Path) -> None:
     [
         (["*.example.com"], [], 'permit_dns "*.example.com": "example.com" covers itself and every name below it'),
         ([".example.com"], [], 'permit_dns ".example.com": "example.com" covers itself'),
-        (["10.0.0.1"], [], 'permit_dns "10.0.0.1": is an IP address'),
+        (["10.0.0.1"], [], 'permit_dns "10.0.0.1" is an IP address'),
         (
             [],
             ["10.0.0.1/8"],
-            'permit_ip "10.0.0.1/8": is no network, for example 10.0.0.0/8 (did you mean 10.0.0.0/8?)',
+            'permit_ip "10.0.0.1/8" is not a network, for example 10.0.0.0/8 (did you mean 10.0.0.0/8?)',
         ),
-        ([], ["example.com"], 'permit_ip "example.com": is no network'),
+        ([], ["example.com"], 'permit_ip "example.com" is not a network'),
     ],
 )
 def test_refused(dns: list[str], ip: list[str], message: str) -> None:

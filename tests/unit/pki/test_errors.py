@@ -11,6 +11,8 @@ def test_exit_codes() -> None:
 
 
 def test_bad_value() -> None:
-    error = BadValue("dns", "a b", "is no host name")
-    assert (str(error), error.exit_code) == ('dns "a b": is no host name', 2)
-    assert (error.field, error.value, error.reason) == ("dns", "a b", "is no host name")
+    error = BadValue("dns", "a b", "is not a host name")
+    assert (str(error), error.exit_code) == ('dns "a b" is not a host name', 2)
+    assert (error.field, error.value, error.reason) == ("dns", "a b", "is not a host name")
+    assert error.about("--dns") == '--dns "a b" is not a host name'
+    assert BadValue("days", 0, "1 to 9 days are possible").about("--days") == '--days "0": 1 to 9 days are possible'

@@ -13,7 +13,7 @@ from cryptography import x509
 from nlbcore.pki import hierarchy, index, issue, store
 from nlbcore.pki.authority import Authority
 from nlbcore.pki.errors import BadValue, PkiError
-from nlbcore.pki.issue import Request
+from nlbcore.pki.issue import Request, Term
 from nlbcore.pki.names import Subject
 from tests.support.programs import run
 
@@ -121,6 +121,39 @@ def test_one_at_a_time(tmp_path: Path) -> None:
     assert authority.intermediate.not_valid_after_utc == end
     verify(authority.folder / "root.crt", authority.issue(Request("alice", "client"), out=tmp_path).certificate)
     assert len([*(authority.folder / "old").iterdir()]) == 2
+
+
+def test_nothing_outlives_its_issuer(tmp_path: Path) -> None:
+    """A shorter authority would leave the intermediate, or what it has issued, longer than who vouches for it."""
+    authority = Authority.create(tmp_path / "ca", days=100, intermediate_days=50)
+    authority.issue(Request("alice", "client", term=Term(days=20)), out=tmp_path)
+    authority.issue(Request("bob", "client", term=Term(days=30)), out=tmp_path)
+    before = {path.name: path.read_bytes() for path in authority.folder.iterdir()}
+    outlived = r' "10": bob would outlive its issuer: it is valid until .*; give more days, or revoke it first'
+    for days, message in (
+        ({"root_days": 10}, r'^days "10": the intermediate would outlive it, until .*: renew both'),
+        ({"intermediate_days": 10}, f"^intermediate_days{outlived}"),
+        ({"root_days": 90, "intermediate_days": 10}, f"^intermediate_days{outlived}"),
+        ({"root_days": 10, "intermediate_days": 90}, f"^days{outlived}"),
+    ):
+        with pytest.raises(BadValue, match=message):
+            authority.renew_authority(**days)
+        assert {path.name: path.read_bytes() for path in authority.folder.iterdir() if path.is_file()} == before
+    authority.revoke("bob")
+    authority.renew_authority(intermediate_days=25)
+    verify(authority.folder / "root.crt", tmp_path / "alice.crt")
+
+
+def test_a_key_behind_a_link_stays_where_it_is(tmp_path: Path) -> None:
+    """On a stick, for example: its new form is written there, and none here."""
+    authority = Authority.create(tmp_path / "ca")
+    (tmp_path / "stick").mkdir()
+    link, key = authority.folder / "root.key", tmp_path / "stick/root.key"
+    link.rename(key)
+    link.symlink_to("../stick/root.key")
+    assert authority.change_passphrase(["root"], lambda: b"new") == [key]
+    assert link.is_symlink()
+    assert "ENCRYPTED" in key.read_text()
 
 
 def test_no_list_outlives_the_renewed(tmp_path: Path) -> None:

@@ -137,6 +137,10 @@ def test_missing_and_unusable(tmp_path: Path) -> None:
         read(tmp_path / "index")
     with pytest.raises(PkiError, match=r"cannot open .*: is a directory"), opened(tmp_path, change=True):
         pass
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path, tmp_path / "fifo", Path("/dev/zero")):  # nobody waits at one, or reads without end
+        with pytest.raises(PkiError, match=rf"{path} is not a regular file: restore it from a backup"):
+            read(path)
 
 
 def test_a_failed_write_leaves_what_was_there(path: Path) -> None:

@@ -206,10 +206,10 @@ def test_every_name_once() -> None:
 def test_requests_that_make_no_certificate() -> None:
     for request, message in [
         (Request("a", "sevrer"), 'profile "sevrer": one of server, client is meant'),
-        (Request("a b", "server"), 'cn "a b": is no host name, and clients ask for one'),
+        (Request("a b", "server"), 'cn "a b" is not a host name, and clients ask for one'),
         (Request("a/b", "client"), 'name "a/b": it names the files'),
-        (Request("a", "client", dns=["a b"]), 'dns "a b": is no host name'),
-        (Request("a", "client", cn="c" * 65), f'cn "{"c" * 65}": has 65 characters'),
+        (Request("a", "client", dns=["a b"]), 'dns "a b" is not a host name'),
+        (Request("a", "client", cn="c" * 65), f'cn "{"c" * 65}" has 65 characters'),
     ]:
         with pytest.raises(BadValue) as caught:
             request.checked()

@@ -50,8 +50,8 @@ def _dsa() -> bytes:
     ("data", "message"),
     [
         (_encrypted(), "KEY is kept under a passphrase, and none is given"),
-        (b"secret", "KEY is no private key, or a damaged one: restore it from a backup"),
-        (b"", "KEY is no private key, or a damaged one"),
+        (b"secret", "KEY is not a private key, or a damaged one: restore it from a backup"),
+        (b"", "KEY is not a private key, or a damaged one"),
         (_dsa(), "KEY is of a kind that cannot sign certificates"),
         (keys.pem(keys.new("ec-p256")), "KEY is not the key of "),
         (None, "cannot read KEY: no such file or directory"),

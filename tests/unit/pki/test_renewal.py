@@ -130,12 +130,12 @@ def test_refused(tmp_path: Path, authority: Authority) -> None:
         with pytest.raises(PkiError, match=message):
             authority.renew(target, **options)  # type: ignore[arg-type]
 
-    refused(r'"alise" is no name .*did you mean "alice"', "alise")
+    refused(r'"alise" is neither a name nor a serial number .*did you mean "alice"', "alise")
     refused(r"intermediate is the authority's own certificate: `nlb ca renew` renews it", "intermediate")
     issued.certificate.write_bytes((tmp_path / "bob.crt").read_bytes())
     refused(r"alice.crt is not the certificate .*, the newest of alice .*: it has been replaced by another")
     issued.certificate.write_text("garbage")
-    refused(r"alice.crt is no PEM certificate, or a damaged one")
+    refused(r"alice.crt is not a PEM certificate, or a damaged one")
     issued.certificate.write_bytes(good)
     (tmp_path / "alice.key").write_bytes((tmp_path / "bob.key").read_bytes())
     refused(r"alice.key is not the key of .*alice.crt: renewing would not make a pair of them")
@@ -195,6 +195,18 @@ def test_due_and_done(tmp_path: Path, authority: Authority) -> None:
     authority.renew("alice", term=Term(days=20))
     assert authority.due(10 * DAY) == []
     assert index.now() < authority.entries()[1].not_after
+
+
+def test_what_ends_with_its_authority(tmp_path: Path) -> None:
+    """Renewed it would end no later, however often: a timer is told so, who asks for this one gets it."""
+    authority = Authority.create(tmp_path / "ca", intermediate_days=5)
+    authority.issue(Request("alice", "client"), out=tmp_path)
+    message = r"^its authority ends with it, on .*, and so would a new one: `nlb ca renew .*/ca` comes first"
+    with pytest.raises(PkiError, match=message):
+        authority.renew("alice", later=True)
+    assert authority.renew("alice", rekey=True).clamped
+    authority.renew_authority(intermediate_days=50)
+    assert not authority.renew("alice", later=True).clamped
 
 
 def test_it_is_revoked_meanwhile(tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from nlbcore.pki import keys, requests
+from nlbcore.pki import contents, index, inspect, keys, requests
 from nlbcore.pki.authority import Authority
 from nlbcore.pki.errors import BadValue, PkiError
 from nlbcore.pki.issue import Request
@@ -82,7 +82,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         path.unlink()
     requests.write(request, out=tmp_path)
     requests.write(request, out=tmp_path, force=True)
-    with pytest.raises(BadValue, match=r'cn "a b": is no host name'):
+    with pytest.raises(BadValue, match=r'cn "a b" is not a host name'):
         requests.write(Request("a b", "server"), out=tmp_path)
 
 
@@ -198,11 +198,11 @@ def _with_san(*names: x509.GeneralName) -> Builder:
         (
             lambda path: written(path, Builder(subject(*[(NameOID.COMMON_NAME, name) for name in ("alice", "admin")]))),
             "client",
-            'FILE: cn "admin": is the second common name, and a certificate has one',
+            'FILE: cn "admin" is the second common name, and a certificate has one',
         ),
-        (lambda path: written(path, _with_san(x509.DNSName("a_b"))), "client", 'FILE: dns "a_b": is no host name'),
+        (lambda path: written(path, _with_san(x509.DNSName("a_b"))), "client", 'FILE: dns "a_b" is not a host name'),
         (lambda path: written(path, _with_san(x509.DNSName("*.com"))), "client", 'FILE: dns "*.com": a wildcard needs'),
-        (lambda path: written(path, _with_san(x509.RFC822Name("x"))), "client", 'FILE: email "x": is no e-mail'),
+        (lambda path: written(path, _with_san(x509.RFC822Name("x"))), "client", 'FILE: email "x" is not an e-mail'),
     ],
 )
 def test_names_that_are_none(tmp_path: Path, make: Callable[[Path], Path], profile: str, message: str) -> None:
@@ -245,15 +245,28 @@ def test_a_bad_signature(tmp_path: Path) -> None:
         requests.load(path, "client")
 
 
+@pytest.mark.parametrize(("digest", "name"), [("md5", "MD5"), ("sha1", "SHA-1")])
+def test_a_digest_that_can_be_forged(tmp_path: Path, digest: str, name: str) -> None:
+    """The signature is that of the key, and told as such; what is wrong is how it was made."""
+    path = tmp_path / "a.csr"
+    key = ("-newkey", "rsa:2048", "-nodes", "-keyout", str(tmp_path / "a.key"))
+    run("openssl", "req", "-new", f"-{digest}", *key, "-subj", "/CN=alice", "-out", str(path))
+    with pytest.raises(PkiError) as caught:
+        requests.load(path, "client")
+    message = f"is refused: it is signed with {name}, which can be forged; make it again with SHA-256"
+    assert str(caught.value) == f"{path} {message}"
+    assert inspect.describe_file(contents.load(path), index.now())["parts"][0]["signature_valid"]
+
+
 def test_what_is_no_request(tmp_path: Path, authority: Authority) -> None:
     path = written(tmp_path / "a.csr", Builder(ALICE), encoding=Encoding.DER)
     whole = path.read_bytes()
     for data, message in [
-        (b"", r"a.csr is no certificate signing request \(PKCS#10\), or a damaged one"),
-        (b"garbage", "a.csr is no certificate signing request"),
-        (whole[:-5], "a.csr is no certificate signing request"),
-        ((authority.folder / "root.crt").read_bytes(), "a.csr is a certificate, no certificate signing request"),
-        ((authority.folder / "root.key").read_bytes(), "a.csr is no certificate signing request"),
+        (b"", r"a.csr is not a certificate signing request \(PKCS#10\), or a damaged one"),
+        (b"garbage", "a.csr is not a certificate signing request"),
+        (whole[:-5], "a.csr is not a certificate signing request"),
+        ((authority.folder / "root.crt").read_bytes(), "a.csr is a certificate, not a certificate signing request"),
+        ((authority.folder / "root.key").read_bytes(), "a.csr is not a certificate signing request"),
     ]:
         path.write_bytes(data)
         with pytest.raises(PkiError, match=message) as caught:

@@ -32,11 +32,11 @@ def test_what_is_meant(tmp_path: Path, authority: Authority) -> None:
             assert revoke.find(journal, target) == [two.entry], target
         assert revoke.find(journal, "alice") == [one.entry, two.entry]
         for target, message in [
-            ("alise", 'is no name and no serial number in .*, and no file .did you mean "alice"'),
-            ("deadbeef", "is no name and no serial number"),
-            ("x" * 5000, "is no name and no serial number"),
-            (str(tmp_path), "is no name and no serial number"),
-            (str(bob.private_key), "is no PEM certificate"),
+            ("alise", 'is neither a name nor a serial number in .*, nor a file .did you mean "alice"'),
+            ("deadbeef", "is neither a name nor a serial number"),
+            ("x" * 5000, "is neither a name nor a serial number"),
+            (str(tmp_path), "is neither a name nor a serial number"),
+            (str(bob.private_key), "is not a PEM certificate"),
         ]:
             with pytest.raises(PkiError, match=message):
                 revoke.find(journal, target)

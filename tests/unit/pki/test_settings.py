@@ -27,7 +27,7 @@ def test_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("format = ", "ca.toml is no TOML file: Invalid value (at end of document)"),
+        ("format = ", "ca.toml is not a TOML file: Invalid value (at end of document)"),
         ("format = 2", "ca.toml: format: 1 is the only one known; was this written by a newer nlb?"),
         ("", "ca.toml: format: 1 is the only one known"),
         ("format = 1\nserver_dys = 3", "ca.toml: server_dys: unknown key; known are name, key_type, server_days, "),
@@ -37,8 +37,8 @@ def test_defaults(tmp_path: Path) -> None:
         ("format = 1\ncrl_days = 0", "ca.toml: crl_days: 1 to 36500 days are possible"),
         ("format = 1", "ca.toml: name: missing"),
         ('format = 1\nname = "x"\nkey_type = "dsa"', "ca.toml: key_type: one of ec-p256, "),
-        ("format = 1\nname = '\udcff'", "ca.toml is no TOML file: "),
-        (None, " is no certificate authority: it has no ca.toml. `nlb ca init "),
+        ("format = 1\nname = '\udcff'", "ca.toml is not a TOML file: "),
+        (None, " is not a certificate authority: it has no ca.toml. `nlb ca init "),
     ],
 )
 def test_refused(tmp_path: Path, text: str | None, message: str) -> None:

@@ -189,6 +189,11 @@ def test_make_folder(tmp_path: Path) -> None:
             store.make_folder(path)
 
 
+def test_a_file_without_end() -> None:
+    with pytest.raises(PkiError, match=r"/dev/zero is larger than 1 MB: it is something else"):
+        store.read(Path("/dev/zero"))
+
+
 def test_exit_codes() -> None:
     for number, code in [(errno.EACCES, 77), (errno.EPERM, 77), (errno.ENOSPC, 1)]:
         error = store.failure("write", Path("x"), OSError(number, os.strerror(number)))

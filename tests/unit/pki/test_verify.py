@@ -55,7 +55,7 @@ def test_all_is_well(module_folder: Path, root: Odd, middle: Odd) -> None:
     assert verdict.checks[0].text == "CN=alice <- CN=Middle <- CN=Root"
     assert list(verdict.chain) == [leaf.certificate, middle.certificate, root.certificate]
     partial = ask(leaf, middle)
-    assert partial.checks[0].text == "CN=alice <- CN=Middle, which is trusted although it is no root"
+    assert partial.checks[0].text == "CN=alice <- CN=Middle, which is trusted although it is not a root"
     assert partial.checks[2].text == "it is for client"
     assert ask(middle, root).checks[2].text == "it is for signing certificates"
 
@@ -75,7 +75,7 @@ def test_chains(module_folder: Path, root: Odd, middle: Odd) -> None:
         (leaf, [stranger], [middle, root], "the chain ends with CN=Root, which is not in the CA file"),
         (leaf, [other_root], [middle], "CN=Middle says that CN=Root has issued it, but the certificate of that name has another key"),
         (Odd(module_folder, "self"), [root], [], "CN=self is self-signed and not in the CA file: nobody who is trusted vouches"),
-        (Odd(module_folder, "b", issuer=no_authority), [root], [no_authority], "CN=No Authority is no authority"),
+        (Odd(module_folder, "b", issuer=no_authority), [root], [no_authority], "CN=No Authority is not an authority"),
         (Odd(module_folder, "c", issuer=below), [root], [middle, below], "there are more authorities below CN=Middle than its path"),
         (
             Odd(module_folder, "d", issuer=limited, dns=["www.example.com"]),
@@ -134,7 +134,7 @@ def test_purposes(module_folder: Path, root: Odd, tmp_path: Path) -> None:
         (silent, [], "client", (0, "chain", "CN=silent <- CN=Root")),
         (locked, [], "client", (2, "purpose", "its key usage does not allow what a client does")),
         (Odd(module_folder, "m", issuer=mail), [mail], "client", (2, "purpose", "CN=Mail above it is for e-mail")),
-        (mail, [], "client", (2, "purpose", "it is an authority's certificate, which nlb takes as no client")),
+        (mail, [], "client", (2, "purpose", "it is an authority's certificate, which nlb does not take for a client")),
         (silent, [], "server", (1, "names", "no alternative names: browsers and most clients refuse such a server")),
     ]:
         assert worst(ask(leaf, root, chain=chain, purpose=purpose)) == expected
@@ -150,7 +150,7 @@ def test_version_1_is_no_client(module_folder: Path, root: Odd) -> None:
     question = Question(certificate, [root.certificate], now())
     assert verify(question).exit_code == 0
     verdict = verify(Question(certificate, [root.certificate], now(), purpose="client"))
-    assert worst(verdict) == (2, "purpose", "it is of X.509 version 1, which nlb takes as no client")
+    assert worst(verdict) == (2, "purpose", "it is of X.509 version 1, which nlb does not take for a client")
 
 
 @pytest.mark.parametrize(

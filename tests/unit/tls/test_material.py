@@ -174,7 +174,7 @@ def test_what_is_no_file(files, tmp_path: Path) -> None:
     (tmp_path / "root.crt").symlink_to("root.crt")
     findings = read(tmp_path)[1]
     assert findings[0] == CERTIFICATE.format("error", "is a folder")
-    assert findings[1] == KEY.format("error", "is no regular file")
+    assert findings[1] == KEY.format("error", "is not a regular file")
     assert "too many levels of symbolic links" in findings[2]
 
 

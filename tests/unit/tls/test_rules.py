@@ -32,7 +32,7 @@ SHA = "ab" * 32
         ("dns:a..b", "a label is empty", ""),
         ("dns:a b", "no blanks", ""),
         ("dns:b*cher-ü.example", "other letters than ASCII and a wildcard", "a whole label"),
-        ("dns:a\u0378x.example", "is no label of a host name", ""),
+        ("dns:a\u0378x.example", "is not a label of a host name", ""),
         ("dns:a.**.b", "** is the first label", ""),
         ("dns:**.*.b", "** is the first label", ""),
         ("dns:**", "** is the first label", ""),
