@@ -47,6 +47,7 @@ cdef packed struct Record:
     uint16_t alpn_size
     uint16_t proxy_size     # address and port (network order) of who has forwarded it
     uint16_t authority_size     # subject of the CA certificate that the verdict is about
+    uint16_t ruling_size        # what the rules say of a client that is let in all the same
     uint16_t detail_size
     uint32_t der_size
 

@@ -14,7 +14,7 @@ from nlbcore.engine.linux.clock cimport CLOCK_REALTIME, clock_gettime, timespec
 from nlbcore.engine.linux.socket cimport AF_INET, AF_INET6, ntohs, sockaddr_in, sockaddr_in6
 from nlbcore.engine.linux.unistd cimport write
 from nlbcore.engine.openssl cimport TLSEXT_NAMETYPE_host_name, ossl
-from nlbcore.engine.rules cimport rules_reason
+from nlbcore.engine.rules cimport V_DENIED, rules_reason
 from nlbcore.engine.slab cimport Session
 from nlbcore.engine.timers cimport timers_clock_us
 
@@ -29,7 +29,7 @@ cdef extern from *:
     uint32_t nlb_swap(uint32_t *where, uint32_t value) noexcept nogil
 
 cdef enum:
-    PARTS = 8
+    PARTS = 9
     PROXY = 18              # bytes of an IPv6 address and a port
 
 cdef bint written = False       # something was put since the last journal_wake()
@@ -95,6 +95,7 @@ cdef void compose(const Session *s, Record *r, const void **parts, unsigned char
     cdef const char *cipher = NULL
     cdef const char *group = NULL
     cdef const char *name = NULL
+    cdef const char *ruling = NULL
     cdef const unsigned char *alpn = NULL
     cdef const unsigned char *certificate = NULL
     cdef unsigned int alpn_size = 0
@@ -142,6 +143,9 @@ cdef void compose(const Session *s, Record *r, const void **parts, unsigned char
         r.flags |= PROVEN
     if s.reported:
         r.flags |= REPORTED
+        if (s.verify_error == V_DENIED and s.identity != NULL and s.identity.ruling == V_DENIED
+                and s.identity.ruled_by == s.listener.rules_number):   # else another generation has judged since
+            ruling = s.identity.denied_by
     r.proxy_size = forwarder(s, proxy)
     r.cipher_size = length(cipher)
     r.group_size = length(group)
@@ -149,6 +153,7 @@ cdef void compose(const Session *s, Record *r, const void **parts, unsigned char
     r.alpn_size = <uint16_t>alpn_size
     verdict_about(s, &authority)
     r.authority_size = <uint16_t>(authority.end - authority.at)
+    r.ruling_size = length(ruling)
     r.detail_size = length(s.detail)
     if s.identity != NULL:
         certificate = s.identity.der
@@ -158,15 +163,15 @@ cdef void compose(const Session *s, Record *r, const void **parts, unsigned char
             r.der_size = sizeof(s.identity.sha256)
             r.flags |= DIGEST_ONLY
     r.size = (sizeof(Record) + r.cipher_size + r.group_size + r.name_size + r.alpn_size + r.proxy_size
-              + r.authority_size + r.detail_size + r.der_size)
+              + r.authority_size + r.ruling_size + r.detail_size + r.der_size)
     parts[0], parts[1], parts[2], parts[3] = cipher, group, name, alpn
-    parts[4], parts[5], parts[6], parts[7] = proxy, authority.at, s.detail, certificate
+    parts[4], parts[5], parts[6], parts[7], parts[8] = proxy, authority.at, ruling, s.detail, certificate
 
 
 cdef void sizes(const Record *r, uint32_t *of) noexcept nogil:
     """Those of the texts, in their order."""
     of[0], of[1], of[2], of[3] = r.cipher_size, r.group_size, r.name_size, r.alpn_size
-    of[4], of[5], of[6], of[7] = r.proxy_size, r.authority_size, r.detail_size, r.der_size
+    of[4], of[5], of[6], of[7], of[8] = r.proxy_size, r.authority_size, r.ruling_size, r.detail_size, r.der_size
 
 
 cdef void journal_access(const Session *s) noexcept nogil:
@@ -268,4 +273,4 @@ def verify_text(int error):
 
 def record_layout():
     """``struct`` format and size in bytes of a record's head, for ``nlbcore.observe.access_log``."""
-    return "<IBBBBB16sHHHHHIiiiQQQQqqqHHHHHHHI", sizeof(Record)
+    return "<IBBBBB16sHHHHHIiiiQQQQqqqHHHHHHHHI", sizeof(Record)

@@ -105,7 +105,8 @@ def event(record: bytes) -> tuple[float, int, str] | None:
 
 def unpack(record: bytes) -> tuple[Head, list[bytes]]:
     """The head of a record and the texts behind it: cipher, named group, server name, ALPN, address and port
-    of who has forwarded it, subject of the CA certificate that the verdict is about, detail, certificate.
+    of who has forwarded it, subject of the CA certificate that the verdict is about, what the rules say of one who is let in
+    all the same, detail, certificate.
     """
     values = _HEAD.unpack_from(record)
     texts = []
@@ -172,7 +173,7 @@ def described(
 def _fields(
     head: Head, texts: list[bytes], identity: dict[str, object], worker: int, names: Names
 ) -> Iterator[tuple[str, object]]:
-    cipher, named_group, server_name, alpn, proxy, authority, _, der = texts
+    cipher, named_group, server_name, alpn, proxy, authority, ruling, _, der = texts
     yield "worker", worker
     yield "generation", head.generation
     yield "connection", head.id
@@ -198,7 +199,7 @@ def _fields(
     yield "verify_ca_subject", name_text(authority)
     if head.flags & REPORTED:
         yield "client_cert_verdict", word(head.verdict) if head.verdict else "accepted"
-        yield "client_cert_verdict_detail", _verdict_detail(head, identity)
+        yield "client_cert_verdict_detail", _verdict_detail(head, ruling.decode(), identity)
     yield "received_bytes", head.received
     yield "sent_bytes", head.sent
     yield "tls_handshake_time_ms", _ms(head.handshake_us)
@@ -219,11 +220,11 @@ def _detail(head: Head, text: str, identity: dict[str, object]) -> str:
     return _verify_detail(head, text, identity) if head.termination in _ABOUT_CERTIFICATE else text
 
 
-def _verdict_detail(head: Head, identity: dict[str, object]) -> str | None:
+def _verdict_detail(head: Head, ruling: str, identity: dict[str, object]) -> str | None:
     """The same of what `report` would have been refused for; a re-check after it has a detail of its own."""
     if head.verify_error == 0 or head.termination in _ABOUT_CERTIFICATE:
         return None
-    return _verify_detail(head, verify_text(head.verify_error), identity)
+    return _verify_detail(head, ruling or verify_text(head.verify_error), identity)
 
 
 def _verify_detail(head: Head, text: str, identity: dict[str, object]) -> str:

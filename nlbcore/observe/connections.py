@@ -27,7 +27,7 @@ LEAST_DIGITS = 8
 """Of a fingerprint: fewer may be found in anybody's."""
 _PIECE = 1 << 20
 _LARGEST = 1 << 19
-"""More than the head, six texts and the largest certificate that a record holds."""
+"""More than the head, eight texts and the largest certificate that a record holds."""
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,11 @@ def running(balancer_for: Callable[..., Balancer], pki: Pki, backend: Backend) -
 
     return balancer_for(
         {
-            "listeners": {"web": listener(allow=ALLOW, deny=DENY), "open": listener(deny=DENY[0])},
+            "listeners": {
+                "web": listener(allow=ALLOW, deny=DENY),
+                "open": listener(deny=DENY[0]),
+                "report": listener(mode="report", allow=ALLOW, deny=DENY),
+            },
             "server_groups": {"app": server_group(backend)},
         }
     )
@@ -103,6 +107,30 @@ def test_full_and_resumed(
     assert {"client_cert_subject", "client_cert_issuer", "client_cert_serial"} <= line.keys()
     assert terminations(running, listener, word) == before + 1
     assert backend.accepted == 0
+
+
+@pytest.mark.parametrize(
+    ("client", "word", "detail"),
+    [
+        ("good", "accepted", None),
+        ("nobody", "not_allowed", "no entry of allow matches"),
+        ("denied", "denied", "deny[0] cn:client-9"),
+        ("denied_uri", "denied", "deny[1] uri:spiffe://prod/evil/*"),
+    ],
+)
+def test_reported(
+    running: Balancer, clients: dict[str, Issued], version: ssl.TLSVersion, client: str, word: str, detail: str | None
+) -> None:
+    """Who is let in all the same has in its line what would have refused it, full and resumed."""
+    context = client_context(None, version, clients[client])
+    session = None
+    for resumed in (False, True):
+        with TlsClient(running.port("report"), context, session=session) as made:
+            made.handshake().ping()
+            session = made.session
+        line = running.line(made)
+        assert line["tls_resumed"] is resumed
+        assert (line["client_cert_verdict"], line.get("client_cert_verdict_detail")) == (word, detail)
 
 
 def terminations(balancer: Balancer, listener: str, word: str) -> int:

@@ -28,7 +28,7 @@ HEAD = re.findall(
 )
 OLD = {"termination": int(Termination.EXPIRED), "verify_error": 10}
 UNKNOWN = {"termination": int(Termination.UNKNOWN_CA), "verify_error": 20}
-TEXTS = ("cipher", "group", "name", "alpn", "proxy", "authority", "detail", "der")
+TEXTS = ("cipher", "group", "name", "alpn", "proxy", "authority", "ruling", "detail", "der")
 NAMES = Names("n1", {0: "web", 3: "api"}, {1: "app"}, {0: "a", 7: "b"})
 # In the order of the contract.
 CONTRACT = re.findall(
@@ -261,6 +261,12 @@ def test_the_issuer_that_is_missing(pki: Pki) -> None:
             "certificate has expired, certificate at depth 2",
         ),
         ({"verdict": int(Termination.UNKNOWN_CA), "verify_error": 20}, "unknown_ca", "issuer unknown not found"),
+        ({"verdict": int(Termination.DENIED), "verify_error": 1002}, "denied", "an entry of deny matches"),
+        (
+            {"verdict": int(Termination.DENIED), "verify_error": 1002, "ruling": b"deny[0] cn:x"},
+            "denied",
+            "deny[0] cn:x",
+        ),
     ],
 )
 def test_a_verdict(fields: dict[str, Any], verdict: str, detail: str | None) -> None:
