@@ -85,7 +85,9 @@ def command(
 
 def _chosen(config: Config, name: str | None) -> str:
     tls = [one for one, listener in config.listeners.items() if listener.protocol == "TCPSSL"]
-    known = ", ".join(tls) or "none"
+    known = ", ".join(tls)
+    if not tls:
+        raise NlbError("no listener of the configuration has TLS, so none asks for client certificates")
     if name is None:
         if len(tls) != 1:
             raise NlbError(f"which listener? Name one with --listener; those with TLS are: {known}")

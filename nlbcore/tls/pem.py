@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
 _CERTIFICATE = frozenset({"CERTIFICATE", "X509 CERTIFICATE"})
+_SIGNED_DATA = bytes.fromhex("06092a864886f70d010702")  # the OID of PKCS#7 signedData, with its header
+_PKCS7_HINT = "openssl pkcs7{} -print_certs -in FILE -out NEW takes its certificates out"
 _LIST = frozenset({"X509 CRL", "CRL"})
 _KEY = frozenset({"PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"})
 
@@ -46,13 +48,16 @@ def certificates(data: bytes, *, der: bool = False) -> tuple[list[x509.Certifica
     Raises:
         BadFile: there is none.
     """
+    if data[:1] == b"\x30" and _SIGNED_DATA in data[:24]:
+        raise NothingThere("is a PKCS#7 bundle", _PKCS7_HINT.format(" -inform DER"))
     if der and _is_der(data):
         wanted, load = _elements(data), x509.load_der_x509_certificate
     else:
         blocks = _blocks(data)
         wanted, load = [block for label, block in blocks if label in _CERTIFICATE], x509.load_pem_x509_certificate
         if not wanted:
-            raise NothingThere(_nothing("certificate", data, blocks), _der_hint(data, "x509"))
+            pkcs7 = _PKCS7_HINT.format("") if any(label == "PKCS7" for label, _ in blocks) else ""
+            raise NothingThere(_nothing("certificate", data, blocks), pkcs7 or _der_hint(data, "x509"))
     good: list[x509.Certificate] = []
     bad: list[BadFile] = []
     for number, block in enumerate(wanted, 1):

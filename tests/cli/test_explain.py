@@ -118,6 +118,7 @@ def test_intermediates_beside_it(folder: Path, pki: Pki) -> None:
         (["nlb.toml"], 1, "holds no certificate"),
         (["c.p12"], 1, "give --password-file"),
         (["c.pem", "--listener", "wbe"], 1, "there is no listener wbe with TLS; there are: web"),
+        (["c.pem", "-c", "plain.toml"], 1, "no listener of the configuration has TLS"),
         (["c.pem", "-c", "bad.toml"], 78, "bad.toml cannot be used"),
         (["c.pem", "--at", "tomorrow"], 2, '--at "tomorrow" is not a date'),
         ([], 2, "CERT"),
@@ -126,6 +127,9 @@ def test_intermediates_beside_it(folder: Path, pki: Pki) -> None:
 def test_what_goes_wrong(folder: Path, pki: Pki, arguments: list[str], code: int, words: str) -> None:
     forms(folder, pki.client)
     (folder / "bad.toml").write_text("[listeners.web]\n")
+    plain = 'listeners.web = { bind = "127.0.0.1:1", server_group = "app", protocol = "TCP" }\n'
+    plain += 'server_groups.app.servers = [{ address = "127.0.0.1:2" }]\n'
+    (folder / "plain.toml").write_text(plain)
     done = nlb("explain", *arguments, cwd=folder)
     assert done.returncode == code, done
     assert words in done.stderr.replace("\n", " ")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs7
 
 from nlbcore.tls import pem
 from nlbcore.tls.pem import BadFile
@@ -44,6 +46,15 @@ def test_no_certificate(pki) -> None:
     assert problem(pem.certificates, pki.server.der) == (
         "holds no PEM certificate; it looks like DER | openssl x509 -inform DER -in FILE -out NEW converts it"
     )
+    for encoding, said, option in (
+        (Encoding.PEM, "holds no certificate but: pkcs7", ""),
+        (Encoding.DER, "is a PKCS#7 bundle", " -inform DER"),
+    ):
+        bundle = pkcs7.serialize_certificates([pki.root.certificate, pki.server.certificate], encoding)
+        for der in (False, True):
+            assert problem(partial(pem.certificates, der=der), bundle) == (
+                f"{said} | openssl pkcs7{option} -print_certs -in FILE -out NEW takes its certificates out"
+            )
     cut = pki.server.pem + pki.root.pem[:-30]
     assert problem(pem.certificates, cut).endswith("has no end: the file is cut off")
     line = pki.server.pem.count(b"\n") + 1
