@@ -25,6 +25,11 @@ EXIT_CODES = (
 )
 
 
+def tell_error(text: object) -> None:
+    """A message to stderr, without what a terminal obeys but line ends: names of files and in certificates are not ours."""
+    click.echo("nlb: " + "".join(one if one.isprintable() or one == "\n" else "?" for one in str(text)), err=True)
+
+
 class LazyGroup(click.RichGroup):
     """A group that knows its commands by name and help, and imports the one that is called.
 
@@ -64,7 +69,7 @@ class LazyGroup(click.RichGroup):
         try:
             return super().invoke(ctx)
         except NlbError as error:
-            click.echo(f"nlb: {error}", err=True)
+            tell_error(error)
             ctx.exit(error.exit_code)
 
 

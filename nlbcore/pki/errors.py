@@ -31,6 +31,7 @@ class BadValue(PkiError):  # noqa: N818 - the value is bad, the program is well
         super().__init__(self.about(field), EXIT_USAGE)
 
     def about(self, called: str) -> str:
-        """The message, of an argument that is called so."""
+        """The message, of an argument that is called so, without anything that a terminal obeys: a stranger may have written it."""
         between = " " if self.reason.startswith(("is ", "has ")) else ": "
-        return f'{called} "{self.value}"{between}{self.reason}'
+        text = f'{called} "{self.value}"{between}{self.reason}'
+        return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

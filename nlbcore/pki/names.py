@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID, ObjectIdentifier
@@ -149,6 +150,8 @@ def uri(value: str) -> str:
     if not _URI.fullmatch(value):
         reason = "is not an absolute URI (for example spiffe://example.com/billing; other characters as %XX)"
         raise BadValue("uri", value, reason)
+    if not _names_a_host(value):
+        raise BadValue("uri", value, "has no host behind the //, or a host or port that programs cannot read")
     return value
 
 
@@ -188,6 +191,16 @@ _KINDS: Mapping[str, Callable[[str], x509.GeneralName]] = {
 }
 
 
+def _names_a_host(value: str) -> bool:
+    """Whether what stands behind `//`, if that is there, is a host and its port (RFC 5280, 4.2.1.6): Go reads no other."""
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:  # brackets, or a port that is none
+        return False
+    return all(host.split(".")) or not value.partition(":")[2].startswith("//")
+
+
 def _is_address(value: str) -> bool:
     try:
         ipaddress.ip_address(value)
@@ -211,6 +224,6 @@ def _check_text(field: str, value: str, most: int) -> None:
     if len(value) > most:
         raise BadValue(field, value, f"has {len(value)} characters; X.509 has room for {most}")
     if not value.isprintable():
-        raise BadValue(field, value.encode("unicode_escape").decode(), "has characters that cannot be printed")
+        raise BadValue(field, value, "has characters that cannot be printed")
     if len(value.encode()) > most:  # how `cryptography` counts
         raise BadValue(field, value, f"has {len(value.encode())} bytes in UTF-8; there is room for {most}")

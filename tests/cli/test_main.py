@@ -139,3 +139,10 @@ def test_what_prints_a_result_prints_it_as_json() -> None:
         if not isinstance(command, click.Group) and not any("--json" in parameter.opts for parameter in command.params)
     }
     assert without == {"run", "backend", "top", "schema"}
+
+
+@pytest.mark.parametrize("command", [("show",), ("doctor",), ("verify", "--ca-file", "x"), ("bundle", "--out", "x")])
+def test_an_error_gives_a_terminal_no_orders(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """A stranger's file may be called like one: here one that would change the window's title."""
+    result = nlb("cert", *command, "a\x1b]0;b\x07", cwd=tmp_path)
+    assert result.stderr == "nlb: cannot read a?]0;b?: no such file or directory\n"

@@ -20,6 +20,7 @@ from nlbcli.cert._paper import (
     tell,
     unknown_on_failure,
 )
+from nlbcli.main import tell_error
 
 if TYPE_CHECKING:
     from nlbcore.pki.contents import Contents
@@ -77,7 +78,7 @@ def _load(files: Iterable[Path], password_file: Path | None) -> tuple[list[Conte
                 for path in doctor.inside(file) if file.is_dir() else [file]:
                     loaded.append(contents.load(path, opener(path, password_file)))  # noqa: PERF401 - the others stay
         except Unknown as error:
-            click.echo(f"nlb: {error}", err=True)
+            tell_error(error)
             unknown = True
     return loaded, unknown
 

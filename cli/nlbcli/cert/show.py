@@ -8,6 +8,7 @@ from pathlib import Path
 import rich_click as click
 
 from nlbcli.cert._paper import files_argument, opener, password_file_option, tell, tell_table
+from nlbcli.main import tell_error
 
 
 @click.command("show")
@@ -38,7 +39,7 @@ def command(ctx: click.Context, files: tuple[Path, ...], *, password_file: Path 
         try:
             loaded = contents.load(path, opener(path, password_file))
         except NlbError as error:
-            click.echo(f"nlb: {error}", err=True)
+            tell_error(error)
             failed = True
             continue
         shown.append(inspect.describe_file(loaded, now))

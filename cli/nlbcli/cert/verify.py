@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from nlbcli.cert._paper import PluginCommand, coloured, opener, password_file_option, tell, unknown_on_failure
+from nlbcli.main import tell_error
 from nlbcore.pki.words import PROFILES
 
 if TYPE_CHECKING:
@@ -163,6 +164,6 @@ def _folder(path: Path, what: str) -> list[Any]:
     from nlbcore.tls import trusted
 
     def tell(text: str) -> None:
-        click.echo(f"nlb: warning: {text}", err=True)
+        tell_error(f"warning: {text}")
 
     return trusted.certificates(path, tell) if what == "certificate" else trusted.revocation_lists(path, tell)

@@ -15,4 +15,6 @@ def test_bad_value() -> None:
     assert (str(error), error.exit_code) == ('dns "a b" is not a host name', 2)
     assert (error.field, error.value, error.reason) == ("dns", "a b", "is not a host name")
     assert error.about("--dns") == '--dns "a b" is not a host name'
+    hostile = BadValue("dns", "ü\x1b[2J", 'is not a host name ("ü\x1b[2J")')
+    assert str(hostile) == 'dns "ü\\x1b[2J" is not a host name ("ü\\x1b[2J")'
     assert BadValue("days", 0, "1 to 9 days are possible").about("--days") == '--days "0": 1 to 9 days are possible'

@@ -94,6 +94,19 @@ def test_uri() -> None:
     ):
         with pytest.raises(BadValue, match=r"is not an absolute URI"):
             names.uri(bad)
+    for bad in (
+        "http://",
+        "http:///x",
+        "http://[::1",
+        "http://a]/",
+        "http://a:b:c/",
+        "http://a:99999/",
+        "http://a..b/",
+    ):
+        with pytest.raises(BadValue, match=r'^uri ".*" has no host behind the //, or a host or port'):
+            names.uri(bad)
+    for good in ("http://[::1]:80/x", "http://user@a.b/", "spiffe://a_b/x", "urn:uuid:1", "a:[", "mailto:a@b"):
+        assert names.uri(good) == good
 
 
 def test_email() -> None:
