@@ -50,6 +50,7 @@ def slowest(clients: list[TlsClient], over: Callable[[], bool]) -> float:
     return longest
 
 
+@pytest.mark.timeout(180)  # up to five reloads
 def test_nobody_waits(
     run: Callable[..., Balancer],
     made: list[list[Issued]],
