@@ -114,6 +114,8 @@ def _certificates(file: Path, password_file: Path | None) -> list[bytes]:
     loaded = contents.load(file, opener(file, password_file))
     if loaded.bundle is not None and not loaded.bundle.opened:
         raise PkiError(f"{file} is closed: give --password-file FILE")
+    for damaged in loaded.of(contents.Damaged):  # or what comes behind it would be taken for the client's
+        raise PkiError(f"{file}: {damaged.what}")
     if not loaded.certificates:
         raise PkiError(f"{file} holds no certificate")
     return [one.public_bytes(Encoding.DER) for one in loaded.certificates]

@@ -116,6 +116,8 @@ def test_intermediates_beside_it(folder: Path, pki: Pki) -> None:
     [
         (["nothing.pem"], 1, "nothing.pem"),
         (["nlb.toml"], 1, "holds no certificate"),
+        (["spoilt.pem"], 1, "spoilt.pem: a certificate is damaged"),
+        (["c.pem", "--chain", "spoilt.pem"], 1, "spoilt.pem: a certificate is damaged"),
         (["c.p12"], 1, "give --password-file"),
         (["c.pem", "--listener", "wbe"], 1, "there is no listener wbe with TLS; there are: web"),
         (["c.pem", "-c", "plain.toml"], 1, "no listener of the configuration has TLS"),
@@ -126,6 +128,8 @@ def test_intermediates_beside_it(folder: Path, pki: Pki) -> None:
 )
 def test_what_goes_wrong(folder: Path, pki: Pki, arguments: list[str], code: int, words: str) -> None:
     forms(folder, pki.client)
+    spoilt = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    (folder / "spoilt.pem").write_text(spoilt + pki.client.path.read_text())
     (folder / "bad.toml").write_text("[listeners.web]\n")
     plain = 'listeners.web = { bind = "127.0.0.1:1", server_group = "app", protocol = "TCP" }\n'
     plain += 'server_groups.app.servers = [{ address = "127.0.0.1:2" }]\n'
