@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-FLOOR = ("errors", "address", "proxy_protocol", "termination", "facts", "segment", "unixsocket")
+FLOOR = ("errors", "address", "proxy_protocol", "termination", "facts", "segment", "unixsocket", "dn")
 
 # What a layer may import beside itself and the packages of others. A name stands for the module and all below it.
 ALLOWED: dict[str, tuple[str, ...]] = {
@@ -35,7 +35,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "observe": (*FLOOR, "config.model", "engine.counters", "engine.journal", "tls.identity"),
     "control": (*FLOOR, "config.model"),
     "admin": (*FLOOR, "control.handlers", "observe.metrics", "observe.connections"),
-    "pki": ("errors",),
+    "pki": ("errors", "dn"),
     "process": (
         *FLOOR,
         *("admin", "config", "tls", "pool", "engine", "observe"),

@@ -14,8 +14,8 @@ Imports go down only; `ci/check_layers.py` holds the exact table and fails the b
     engine       THE COMPILED DATA PLANE: loop, timers, slab, listener, dialer, transports, relay, session;
                  it sees the floor only and calls up through `engine.hooks`
     config       WHAT THE OPERATOR ASKED FOR: model, load, findings; pure and frozen
-    floor        errors, address, proxy_protocol, unixsocket, termination, segment, facts
-    pki          MAKING CERTIFICATES: stands apart, sees nothing but errors
+    floor        errors, address, proxy_protocol, unixsocket, dn, termination, segment, facts
+    pki          MAKING CERTIFICATES: stands apart, sees nothing but errors and dn
 
 The processes
 -------------

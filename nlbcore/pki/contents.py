@@ -21,6 +21,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key, pkcs7, pkcs12
 
+from nlbcore.dn import dn
 from nlbcore.pki import der
 from nlbcore.pki.errors import PkiError
 from nlbcore.pki.pkcs12 import Protection, protection
@@ -246,9 +247,9 @@ def _looked_at(part: Any) -> Any:
     """The part, after what is read when it is needed has been read once."""
     if isinstance(part, x509.Certificate | x509.CertificateSigningRequest):
         part.public_key()
-        part.subject.rfc4514_string()
+        dn(part.subject)
     if isinstance(part, x509.Certificate | x509.CertificateRevocationList):
-        part.issuer.rfc4514_string()
+        dn(part.issuer)
     list(part.extensions)
     return part
 

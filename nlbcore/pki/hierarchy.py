@@ -16,6 +16,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from nlbcore.dn import dn
 from nlbcore.pki import constraints, index, issue, keys, names, settings, store
 from nlbcore.pki.errors import BadValue, PkiError
 from nlbcore.pki.index import AUTHORITY, Entry
@@ -251,7 +252,7 @@ def entry_of(
         name=name,
         profile=profile,
         issuer=issuer,
-        subject=certificate.subject.rfc4514_string(),
+        subject=dn(certificate.subject),
         sans=tuple(names.described(one) for one in sans),
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
@@ -266,7 +267,7 @@ def described(certificate: x509.Certificate) -> dict[str, object]:
     """What there is to say about an authority's certificate."""
     permitted = constraints.of(certificate)
     return {
-        "subject": certificate.subject.rfc4514_string(),
+        "subject": dn(certificate.subject),
         "serial": index.serial_hex(certificate.serial_number),
         "key_type": keys.kind_of(certificate),
         "not_before": index.stamp(certificate.not_valid_before_utc),

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, r
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
 
+from nlbcore.dn import dn
 from nlbcore.pki import contents, keys
 from nlbcore.pki.contents import Contents, Key, Part
 from nlbcore.pki.index import fingerprint, readable, serial_hex, stamp
@@ -118,7 +119,7 @@ def names_of(certificate: x509.Certificate | x509.CertificateSigningRequest) -> 
 
 def name_words(name: x509.GeneralName) -> str:
     if isinstance(name, x509.DirectoryName):
-        return f"dirname:{name.value.rfc4514_string()}"
+        return f"dirname:{dn(name.value)}"
     if isinstance(name, x509.OtherName):
         return f"othername:{name.type_id.dotted_string}"
     if isinstance(name, x509.RegisteredID):
@@ -128,7 +129,7 @@ def name_words(name: x509.GeneralName) -> str:
 
 
 def subject_words(name: x509.Name) -> str:
-    return name.rfc4514_string() or "(empty)"
+    return dn(name) or "(empty)"
 
 
 def key_words(key: Any) -> str:

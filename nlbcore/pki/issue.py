@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from nlbcore.dn import dn
 from nlbcore.pki import keys, names
 from nlbcore.pki.errors import BadValue, PkiError
 from nlbcore.pki.index import readable, stamp
@@ -150,7 +151,7 @@ def window(now: dt.datetime, days: int, issuer: x509.Certificate | None, term: T
     begin, end = _asked(now, days if term.days is None else term.days, term)
     if issuer is None:
         return Window(begin, end, clamped=False)
-    who = issuer.subject.rfc4514_string()
+    who = dn(issuer.subject)
     first, last = issuer.not_valid_before_utc, issuer.not_valid_after_utc
     if last <= now:
         raise PkiError(f"{who} has expired on {readable(last)}: it can sign nothing any more until it is renewed")

@@ -15,6 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtensionOID, NameOID
 
+from nlbcore.dn import dn
 from nlbcore.pki import keys, names, store
 from nlbcore.pki.errors import BadValue, PkiError
 from nlbcore.pki.issue import PURPOSES, Request, Wanted, usage
@@ -93,7 +94,7 @@ def write(
     with store.staged([*outputs, Output(path, make(wanted, key))], replace=force) as publish:
         publish()
     sans = tuple(names.described(one) for one in wanted.sans)
-    return Written(wanted.subject.rfc4514_string(), sans, path, key_file or key_path)
+    return Written(dn(wanted.subject), sans, path, key_file or key_path)
 
 
 def make(wanted: Wanted, key: PrivateKey) -> bytes:

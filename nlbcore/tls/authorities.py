@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from nlbcore.dn import dn
 from nlbcore.engine.revoked import authority
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def authorities_of(certificates: Iterable[x509.Certificate]) -> list[Authority]:
             key_id=_key_id(certificate),
             may_sign=_may_sign(certificate),
             public_key=certificate.public_key(),  # type: ignore[arg-type]
-            text=certificate.subject.rfc4514_string() or "the CA without a name",
+            text=dn(certificate.subject) or "the CA without a name",
             certificates=(certificate,),
         )
         same = found.get((made.name, made.key))

@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from nlbcore.config.finding import key_text
+from nlbcore.dn import dn
 
 if TYPE_CHECKING:
     import datetime
@@ -105,7 +106,7 @@ def _parsed(certificates: Iterable[bytes], others: set[bytes]) -> dict[tuple[str
 
 def _subject(certificate: x509.Certificate) -> str:
     try:
-        return certificate.subject.rfc4514_string() or "without a name"
+        return dn(certificate.subject) or "without a name"
     except ValueError:  # OpenSSL reads names that this parser does not
         return "with a name that cannot be read"
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from OpenSSL import crypto
 
+from nlbcore.dn import dn
 from nlbcore.engine.examine import Examined, examine
 from nlbcore.engine.hooks import ListenerPlan
 from nlbcore.engine.revoked import Table
@@ -297,6 +298,6 @@ def _chain(store: crypto.X509Store, chain: Sequence[bytes]) -> tuple[str, ...]:
 
 def _subject(certificate: x509.Certificate) -> str:
     try:
-        return certificate.subject.rfc4514_string() or "without a subject"
+        return dn(certificate.subject) or "without a subject"
     except ValueError:
         return "with a subject that cannot be read"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 
+from nlbcore.dn import dn
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -62,7 +64,7 @@ def name_text(der: bytes) -> str | None:
     fields: dict[str, object] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        _put(fields, "name", lambda: x509.load_der_x509_crl(made).issuer.rfc4514_string())  # noqa: PLW0108 - reading can raise
+        _put(fields, "name", lambda: dn(x509.load_der_x509_crl(made).issuer))
     return str(fields["name"]) if fields.get("name") else None
 
 
@@ -81,8 +83,8 @@ def _describe(der: bytes) -> dict[str, object]:
         certificate = x509.load_der_x509_certificate(der)
     except (ValueError, x509.InvalidVersion):
         return {"client_cert_sha256": hashlib.sha256(der).hexdigest()}
-    _put(fields, "client_cert_subject", lambda: certificate.subject.rfc4514_string())  # noqa: PLW0108 - .subject can raise
-    _put(fields, "client_cert_issuer", lambda: certificate.issuer.rfc4514_string())  # noqa: PLW0108 - .issuer too
+    _put(fields, "client_cert_subject", lambda: dn(certificate.subject))
+    _put(fields, "client_cert_issuer", lambda: dn(certificate.issuer))
     _put(fields, "client_cert_serial", lambda: _hex(certificate.serial_number))
     fields["client_cert_sha256"] = hashlib.sha256(der).hexdigest()
     _put(fields, "client_cert_not_after", lambda: certificate.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ"))

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
+from nlbcore.dn import dn
 from nlbcore.engine.revoked import collect
 from nlbcore.tls.authorities import authorities_of, canonical
 from nlbcore.tls.pem import BadFile
@@ -246,7 +247,7 @@ def _signer(crl: x509.CertificateRevocationList, issuer: x509.Name, authorities:
     Raises:
         BadFile: none of them has, or it may not.
     """
-    text = issuer.rfc4514_string() or "a CA without a name"
+    text = dn(issuer) or "a CA without a name"
     name = canonical(issuer)
     named = [index for index, one in enumerate(authorities) if one.name == name]
     if not named:

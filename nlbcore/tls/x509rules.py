@@ -11,6 +11,8 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from nlbcore.dn import dn
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -124,7 +126,7 @@ def _issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
 
 
 def _subject(certificate: x509.Certificate) -> str:
-    return certificate.subject.rfc4514_string() or "no subject"
+    return dn(certificate.subject) or "no subject"
 
 
 def _extension(certificate: x509.Certificate, kind: type[Extension]) -> Extension | None:

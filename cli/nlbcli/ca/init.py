@@ -107,14 +107,14 @@ def command(
 def _tell(authority: Authority, *, clamped: bool, encrypted: bool) -> None:
     from nlbcore.pki.index import readable
 
-    folder = authority.folder
+    folder, described = authority.folder, authority.describe()
     click.echo(f"{folder}: a certificate authority")
-    click.echo(f"  root          {authority.root.subject.rfc4514_string()}")
+    click.echo(f"  root          {described['root']['subject']}")
     click.echo(f"                until {readable(authority.root.not_valid_after_utc)}")
-    click.echo(f"  intermediate  {authority.intermediate.subject.rfc4514_string()}")
+    click.echo(f"  intermediate  {described['intermediate']['subject']}")
     end = " (with the root)" if clamped else ""
     click.echo(f"                until {readable(authority.intermediate.not_valid_after_utc)}{end}")
-    permitted = authority.describe()["intermediate"]["permitted"]
+    permitted = described["intermediate"]["permitted"]
     if permitted:
         click.echo(f"  permitted     {', '.join(permitted)}")
     if encrypted:
