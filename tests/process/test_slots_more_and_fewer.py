@@ -80,6 +80,9 @@ def test_two_four_one(run: Run, tables: Tables, context: ssl.SSLContext) -> None
                 for client in clients:
                     client.ping(b"still here" * 5000)
                     client.close()
+            wait_until(
+                lambda: states(balancer).count("retired") == 2, "the slots without connections can be used again"
+            )
             more(balancer, 1)
             talkers.wait_rounds()
             visitors.wait_since(time.monotonic(), 20)

@@ -2,7 +2,7 @@
 
 A ticket in the first ClientHello must not lend its identity to a full handshake after the second (RFC 8446 lets a client drop
 the ticket there), and a returning client that is asked to retry must be let in all the same. The clients are pyOpenSSL's over
-memory BIOs, with P-521 as their only key share: the balancer does not offer it, so it asks for another.
+memory BIOs, with X448 as their only key share: the balancer does not offer it, so it asks for another.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.support.certs import Issued, Pki
 
 RETRY_RANDOM = bytes.fromhex("cf21ad74e59a6111")  # of a ServerHello that is a HelloRetryRequest (RFC 8446, 4.1.3)
-RETRIED, AT_ONCE = b"P-521:P-256", b"P-256"
+RETRIED, AT_ONCE = b"X448:P-256", b"P-256"
 
 
 class Client:

@@ -71,8 +71,8 @@ def balancer(
 
 
 def tlv_of(headers: list[Proxied], client: TlsClient) -> Any:
-    """What was told of a client that has had an answer; the header's length is that of its bytes."""
-    for raw, result in zip(headers[0].raw, headers[0].results, strict=True):
+    """What was told of a client that has had an answer, the last one of its port; the header's length is that of its bytes."""
+    for raw, result in reversed(list(zip(headers[0].raw, headers[0].results, strict=True))):
         if result.peername[1] == client.port:
             assert len(raw) == 16 + struct.unpack("!H", raw[14:16])[0]
             return result.tlv

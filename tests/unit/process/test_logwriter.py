@@ -48,7 +48,7 @@ def record(
     """An access record with a connection number and a server name, or an event."""
     word = level or int(Termination.CLIENT_CLOSE)
     head = (SIZE + len(name) + len(detail), kind, word, 0, 0, 0, b"", 0, 0, 0, access_log.NO_ROW, 0, 1, 0, 0, 0)
-    rest = (number, 0, 0, 0, -1, -1, 0, 0, 0, len(name), 0, 0, 0, len(detail), 0)
+    rest = (number, 0, 0, 0, -1, -1, 0, 0, 0, len(name), 0, 0, 0, 0, len(detail), 0)
     return struct.pack(FORMAT, *head, *rest) + name + detail
 
 
