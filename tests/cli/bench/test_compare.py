@@ -113,13 +113,15 @@ def test_killed_it_leaves_nothing_running(tmp_path: Path) -> None:
     harness = psutil.Process(process.pid)
 
     def at_work() -> bool:
-        lines = [" ".join(one.cmdline()) for one in harness.children(recursive=True)]
+        lines = []
+        for one in harness.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # a short one of the start has ended meanwhile
+                lines.append(" ".join(one.cmdline()))
         return all(
             any(word in line for line in lines) for word in ("nlb: worker", "nlbbench.backends", "nlbbench.process")
         )
 
-    with contextlib.suppress(psutil.NoSuchProcess):
-        wait_until(at_work, "everything has been started", timeout=30)
+    wait_until(at_work, "everything has been started", timeout=30)
     below = harness.children(recursive=True)
     process.kill()
     process.wait()
