@@ -90,8 +90,9 @@ def tls_client(port: int, context: ssl.SSLContext, session: ssl.SSLSession | Non
 
 
 def by_slot(balancer: Balancer) -> dict[int, psutil.Process]:
-    """The workers by their slots."""
-    return {int(title(worker).split()[-1]): worker for worker in balancer.workers()}
+    """The workers by their slots; one that ends while it is looked at has no title any more."""
+    titles = {worker: title(worker) for worker in balancer.workers()}
+    return {int(text.split()[-1]): worker for worker, text in titles.items() if text}
 
 
 def inodes(process: psutil.Process) -> set[int]:
