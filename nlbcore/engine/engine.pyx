@@ -52,6 +52,7 @@ cdef enum:
     BEAT = 100              # ms between heartbeats, and pieces of the janitor's work
     ROUNDS = 512            # of accepting what is queued, before accepting ends
     SWEEP = 200             # us of the janitor's work in a round: no more than a step of a handshake
+    SHORT = 100             # us, of a round
     PATIENCE = 500          # ms for the log writer while every session is ended
     DUMPED = 64             # sessions that one slice of a dump writes
     LOOKED_AT = 4096        # sessions that one slice of killing looks at
@@ -102,6 +103,7 @@ cdef class Engine:
     cdef int eventfd
     cdef bint draining
     cdef uint64_t beat
+    cdef bint looking_again     # bytes were moved in a short round: their answers may be here before a step begins
     cdef int numbered
     cdef dict installed
 
@@ -424,8 +426,9 @@ cdef class Engine:
                     session_accept(acceptor_at(event.slot))
             else:
                 session_event(&event)
-        serve_ready()
-        serve_handshakes()
+        self.looking_again = serve_ready() and not self.looking_again and timers_clock_us() - begin < SHORT
+        if not self.looking_again:
+            serve_handshakes()
         run_timers()
         serve_closed()
         journal_wake(self.eventfd)
