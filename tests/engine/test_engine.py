@@ -227,9 +227,9 @@ def test_a_round(start: Callable[..., Running], server: socket.socket) -> None:
     """`turn()` waits for nothing, so that longer work gets its steps between rounds; `busy` says when it should not."""
     running = start()
     begin = time.monotonic()
-    for _ in range(10):
+    for _ in range(100):
         assert running.engine.turn() is False
-    assert time.monotonic() - begin < 0.5
+    assert time.monotonic() - begin < 5, "each has waited for a tenth of a second"
     assert not running.engine.busy
     client = running.connect()
     running.turn(lambda: BLOCK.servers[0].live)
