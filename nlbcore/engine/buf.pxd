@@ -9,7 +9,9 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 cdef enum:
-    SCRATCH = 65536         # bytes a read may bring in: four TLS records
+    SCRATCH = 65536         # bytes of a scratch buffer
+    PIECE = 49152           # bytes of a server that are moved at a time: three TLS records. With a fourth they would be
+                            # 88 more than the 64 KB that the kernel sends as one
 
 cdef struct Buf:
     unsigned char *data

@@ -1,6 +1,6 @@
 """How a worker's memory goes back to the system.
 
-OpenSSL's write buffer of a busy connection grows to 87 kB. When connections that were busy fall silent, glibc would
+OpenSSL's write buffer of a busy connection grows to 66 kB. When connections that were busy fall silent, glibc would
 keep most of such blocks: they lie between smaller ones that live on, and only the end of its heap goes back (134 kB
 were left of each connection, 33 kB are now). So blocks of that size are mappings of their own, which go back when they
 are freed; a busy connection makes a few, and not with every byte. The end of the heap is kept in larger pieces instead,

@@ -10,7 +10,7 @@ still is in our receive queue: the other side is not read any more, but this pee
 """
 
 from libc.stdint cimport uint64_t
-from nlbcore.engine.buf cimport SCRATCH, plaintext
+from nlbcore.engine.buf cimport PIECE, SCRATCH, plaintext
 from nlbcore.engine.slab cimport Session, TRUNCATED_RESETS
 from nlbcore.engine.timers cimport timers_now
 from nlbcore.engine.transport cimport IO_AGAIN, IO_END, IO_ERROR, IO_YIELD, Transport
@@ -29,7 +29,7 @@ cdef enum Moved:
     DESTINATION_BROKEN
 
 
-cdef Moved move(Transport *source, Transport *destination, uint64_t *counter) noexcept nogil:
+cdef Moved move(Transport *source, Transport *destination, uint64_t *counter, int size) noexcept nogil:
     cdef int n
     if destination.ops.backlog(destination):
         n = destination.ops.flush(destination)
@@ -39,7 +39,7 @@ cdef Moved move(Transport *source, Transport *destination, uint64_t *counter) no
             return IDLE
     if destination.shut:
         return IDLE
-    n = source.ops.read(source, plaintext, SCRATCH)
+    n = source.ops.read(source, plaintext, size)
     if n > 0:
         counter[0] += n
         destination.more = source.rdhup     # its end is in the queue behind these bytes, and goes with them
@@ -69,7 +69,7 @@ cdef Moved up(Session *s) noexcept nogil:
     cdef Moved moved
     if s.up_cut or s.client.ops.backlog(&s.client) > UNREAD:
         return IDLE
-    moved = move(&s.client, &s.server, &s.received)
+    moved = move(&s.client, &s.server, &s.received, SCRATCH)
     if moved == ENDED:
         if not s.client.clean and not s.client.shut and s.listener.on_truncated == TRUNCATED_RESETS:
             return ENDED
@@ -85,7 +85,7 @@ cdef Moved down(Session *s) noexcept nogil:
     cdef Moved moved
     if s.down_cut:
         return IDLE
-    moved = move(&s.server, &s.client, &s.sent)
+    moved = move(&s.server, &s.client, &s.sent, PIECE)
     if moved == ENDED:
         moved = MOVED if s.client.ops.shutdown(&s.client) != IO_ERROR else DESTINATION_BROKEN
     if moved == DESTINATION_BROKEN and s.client.error:
