@@ -10,8 +10,7 @@ from libc.string cimport memcpy
 
 cdef enum:
     SCRATCH = 65536         # bytes of a scratch buffer
-    PIECE = 49152           # bytes of a server that are moved at a time: three TLS records. With a fourth they would be
-                            # 88 more than the 64 KB that the kernel sends as one
+    PIECE = 49152           # bytes of a server moved at a time: three TLS records; four are 88 bytes over a packet
 
 cdef struct Buf:
     unsigned char *data
