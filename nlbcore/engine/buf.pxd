@@ -10,7 +10,7 @@ from libc.string cimport memcpy
 
 cdef enum:
     SCRATCH = 65536         # bytes of a scratch buffer
-    PIECE = 49152           # bytes of a server moved at a time: three TLS records; four are 88 bytes over a packet
+    PIECE = 49152           # bytes of a server moved at a time: 3 TLS records; 4 are a bit more than a packet of 64 KB
 
 cdef struct Buf:
     unsigned char *data

@@ -34,8 +34,7 @@ from nlbcore.engine.openssl cimport BIO, SSL, SSL_CTX, ossl
 from nlbcore.engine.preamble cimport FRONT
 from nlbcore.engine.refusals cimport refusals_sum
 from nlbcore.engine.session cimport (
-    serve_closed, serve_handshakes, serve_ready, session_accept, session_end, session_event, session_timeout,
-    sessions_open, work_waits,
+    serve_closed, serve_waiting, session_accept, session_end, session_event, session_timeout, sessions_open, work_waits,
 )
 from nlbcore.engine.slab cimport (
     ANNOUNCE_CERTIFICATE, ANNOUNCE_ENDS, ANNOUNCE_LINE, ANNOUNCE_NOTHING, ANNOUNCE_TLS, CLOSED, FLUSH, FREE, LINGER,
@@ -52,7 +51,6 @@ cdef enum:
     BEAT = 100              # ms between heartbeats, and pieces of the janitor's work
     ROUNDS = 512            # of accepting what is queued, before accepting ends
     SWEEP = 200             # us of the janitor's work in a round: no more than a step of a handshake
-    SHORT = 100             # us, of a round
     PATIENCE = 500          # ms for the log writer while every session is ended
     DUMPED = 64             # sessions that one slice of a dump writes
     LOOKED_AT = 4096        # sessions that one slice of killing looks at
@@ -103,7 +101,6 @@ cdef class Engine:
     cdef int eventfd
     cdef bint draining
     cdef uint64_t beat
-    cdef bint looking_again     # bytes were moved in a short round: their answers may be here before a step begins
     cdef int numbered
     cdef dict installed
 
@@ -426,9 +423,7 @@ cdef class Engine:
                     session_accept(acceptor_at(event.slot))
             else:
                 session_event(&event)
-        self.looking_again = serve_ready() and not self.looking_again and timers_clock_us() - begin < SHORT
-        if not self.looking_again:
-            serve_handshakes()
+        serve_waiting(begin)
         run_timers()
         serve_closed()
         journal_wake(self.eventfd)

@@ -10,7 +10,6 @@ cdef void session_accept(Acceptor *acceptor) noexcept nogil
 cdef void session_event(Event *event) noexcept nogil
 cdef void session_timeout(Session *s) noexcept nogil
 cdef void session_end(Session *s, int word) noexcept nogil
-cdef bint serve_ready() noexcept nogil
-cdef void serve_handshakes() noexcept nogil
+cdef void serve_waiting(uint64_t begun) noexcept nogil
 cdef void serve_closed() noexcept nogil
 cdef bint work_waits() noexcept nogil

@@ -62,6 +62,7 @@ cdef enum:
     ACCEPT_BURST = 16       # connections from one socket in a round
     CHEAP_STEP = 50         # us
     CHEAP_STEPS = 64        # of them in a round
+    SHORT = 100             # us, of a round
     LINGER_MS = 1000        # how long we wait for the client's FIN
     LINGER_BYTES = 262144   # and how much we read meanwhile
     FLUSH_MS = 10000        # how long the last bytes may take
@@ -83,6 +84,7 @@ cdef Session *first[QUEUES]
 cdef Session *last[QUEUES]
 cdef uint32_t length[QUEUES]
 cdef Session *closed = NULL         # to be freed when the round is over
+cdef bint looking_again = False     # this round's handshakes were put off to the next
 cdef uint32_t worker_slot = 0
 cdef refill_t refill_nursery
 
@@ -641,9 +643,20 @@ cdef void session_timeout(Session *s) noexcept nogil:
         close_session(s, s.state == FLUSH)
 
 
-cdef bint serve_ready() noexcept nogil:
-    """Serve every session that stood in READY when the round began, once. Whether there were any."""
-    cdef bint any = length[<int>READY] > 0
+cdef void serve_waiting(uint64_t begun) noexcept nogil:
+    """Serve the lists in a round that has begun at `begun` (us). What was moved may be answered before a step begins:
+    when it took a short time, the handshakes wait for one round more."""
+    global looking_again
+    cdef bint any_ready = length[<int>READY] > 0
+    serve_ready()
+    looking_again = (any_ready and not looking_again and length[<int>FIRST_STEPS] + length[<int>NEXT_STEPS] > 0
+                     and timers_clock_us() - begun < SHORT)
+    if not looking_again:
+        serve_handshakes()
+
+
+cdef void serve_ready() noexcept nogil:
+    """Serve every session that stood in READY when the round began, once."""
     cdef uint32_t n = length[<int>READY]
     cdef Session *s
     while n and first[<int>READY] != NULL:
@@ -658,7 +671,6 @@ cdef bint serve_ready() noexcept nogil:
             flush(s)
         elif s.state == LINGER:
             linger(s)
-    return any
 
 
 cdef void serve_handshakes() noexcept nogil:
