@@ -24,6 +24,7 @@ from nlbcore.engine.loop cimport CLIENT, Event, loop_add, loop_close, loop_event
 from nlbcore.engine.openssl cimport BIO, SSL, SSL_CTX, X509, word_of_error, word_of_verify
 from nlbcore.engine.plain cimport plain_ops
 from nlbcore.engine.preamble cimport FRONT, preamble_due
+from nlbcore.engine.queues cimport dequeue, enqueue, queue_first, queue_length, work_waits
 from nlbcore.engine.relay cimport (
     PUMP_AGAIN, PUMP_CLIENT_BROKEN, PUMP_DONE, PUMP_SERVER_BROKEN, PUMP_TRUNCATED, PUMP_WAIT, pump,
 )
@@ -33,8 +34,8 @@ from nlbcore.engine.names cimport (
 from nlbcore.engine.revoked cimport Table, revoked_look
 from nlbcore.engine.sha256 cimport sha256_of
 from nlbcore.engine.slab cimport (
-    HELLO, Identity, Listener, ServerName, Session, TRUNCATED_CLOSES, TRUNCATED_RESETS, session_at, session_count,
-    session_find, session_free, session_new,
+    FIRST_STEPS, HELLO, Identity, Listener, QUEUES, Queue, ServerName, Session, TRUNCATED_CLOSES, TRUNCATED_RESETS,
+    session_at, session_count, session_find, session_free, session_new,
 )
 from nlbcore.engine.tickets cimport AGAIN, UNUSED, tickets_settled, tickets_wanted
 from nlbcore.engine.timers cimport Timer
@@ -258,6 +259,42 @@ cdef class Limit:
     def let_pass(self, uint64_t microseconds):
         """As if so much time had passed."""
         shared.cps_due[0] -= microseconds * 1000
+
+
+cdef class Queues:
+    """Sessions, by their number, in the lists of queues.pyx."""
+
+    cdef Session *sessions
+    cdef int size
+
+    def __cinit__(self, int size):
+        self.size = size
+        self.sessions = <Session *>calloc(size, sizeof(Session))
+        if self.sessions == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        for number in range(self.size):
+            dequeue(&self.sessions[number])
+        free(self.sessions)
+
+    def enqueue(self, int number, int queue):
+        enqueue(&self.sessions[number], <Queue>queue)
+
+    def dequeue(self, int number):
+        dequeue(&self.sessions[number])
+
+    def serve(self, int queue):
+        """The numbers of a list in their order; it is empty afterwards."""
+        served = []
+        while queue_first(<Queue>queue) != NULL:
+            served.append(queue_first(<Queue>queue) - self.sessions)
+            dequeue(queue_first(<Queue>queue))
+        return served
+
+    def lengths(self):
+        """Of the three lists, and whether anybody waits."""
+        return [queue_length(<Queue>queue) for queue in range(FIRST_STEPS, QUEUES)], work_waits()
 
 
 cdef class Slab:

@@ -32,9 +32,10 @@ from nlbcore.engine.linux.unistd cimport errno, write
 from nlbcore.engine.memory cimport memory_tune
 from nlbcore.engine.openssl cimport BIO, SSL, SSL_CTX, ossl
 from nlbcore.engine.preamble cimport FRONT
+from nlbcore.engine.queues cimport work_waits
 from nlbcore.engine.refusals cimport refusals_sum
 from nlbcore.engine.session cimport (
-    serve_closed, serve_waiting, session_accept, session_end, session_event, session_timeout, sessions_open, work_waits,
+    serve_closed, serve_waiting, session_accept, session_end, session_event, session_timeout, sessions_open,
 )
 from nlbcore.engine.slab cimport (
     ANNOUNCE_CERTIFICATE, ANNOUNCE_ENDS, ANNOUNCE_LINE, ANNOUNCE_NOTHING, ANNOUNCE_TLS, CLOSED, FLUSH, FREE, LINGER,

@@ -12,4 +12,3 @@ cdef void session_timeout(Session *s) noexcept nogil
 cdef void session_end(Session *s, int word) noexcept nogil
 cdef void serve_waiting(uint64_t begun) noexcept nogil
 cdef void serve_closed() noexcept nogil
-cdef bint work_waits() noexcept nogil

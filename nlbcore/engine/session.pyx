@@ -35,14 +35,15 @@ from nlbcore.engine.openssl cimport X509_V_OK, ossl, word_of_error, word_of_veri
 from nlbcore.engine.plain cimport plain_ops
 from nlbcore.engine.preamble cimport preamble_begin, preamble_due, preamble_free, preamble_read
 from nlbcore.engine.present cimport present_leave
+from nlbcore.engine.queues cimport dequeue, enqueue, queue_first, queue_length
 from nlbcore.engine.refusals cimport refusal_told
 from nlbcore.engine.relay cimport (
     PUMP_AGAIN, PUMP_CLIENT_BROKEN, PUMP_DONE, PUMP_SERVER_BROKEN, PUMP_TRUNCATED, PUMP_WAIT, Pumped, pump,
 )
 from nlbcore.engine.rules cimport rules_reason
 from nlbcore.engine.slab cimport (
-    CLOSED, CONNECT, FIRST_STEPS, FLUSH, FREE, HANDSHAKE, HELLO, LINGER, Listener, NEXT_STEPS, NO_QUEUE,
-    PREAMBLE, QUEUES, Queue, READY, RELAY, Session, State, session_find, session_free, session_new,
+    CLOSED, CONNECT, FIRST_STEPS, FLUSH, FREE, HANDSHAKE, HELLO, LINGER, Listener, NEXT_STEPS, PREAMBLE, READY,
+    RELAY, Session, State, session_find, session_free, session_new,
 )
 from nlbcore.engine.tickets cimport tickets_settled
 from nlbcore.engine.timers cimport timer_clear, timer_set, timers_clock_us, timers_now
@@ -80,9 +81,6 @@ MOVES[<int>FLUSH] = 1 << LINGER | 1 << CLOSED
 MOVES[<int>LINGER] = 1 << CLOSED
 MOVES[<int>CLOSED] = 0
 
-cdef Session *first[QUEUES]
-cdef Session *last[QUEUES]
-cdef uint32_t length[QUEUES]
 cdef Session *closed = NULL         # to be freed when the round is over
 cdef bint looking_again = False     # this round's handshakes were put off to the next
 cdef uint32_t worker_slot = 0
@@ -94,44 +92,6 @@ cdef void sessions_open(uint32_t slot, refill_t refill) noexcept nogil:
     global worker_slot, refill_nursery
     worker_slot = slot
     refill_nursery = refill
-
-
-# -- lists ------------------------------------------------------------------------------------------------------------
-
-cdef void dequeue(Session *s) noexcept nogil:
-    cdef Queue q = s.queue
-    if q == NO_QUEUE:
-        return
-    if s.prev != NULL:
-        s.prev.next = s.next
-    else:
-        first[<int>q] = s.next
-    if s.next != NULL:
-        s.next.prev = s.prev
-    else:
-        last[<int>q] = s.prev
-    s.prev = s.next = NULL
-    s.queue = NO_QUEUE
-    length[<int>q] -= 1
-
-
-cdef void enqueue(Session *s, Queue q) noexcept nogil:
-    """To the end of a list, unless it stands in one already."""
-    if s.queue != NO_QUEUE:
-        return
-    s.queue = q
-    s.prev = last[<int>q]
-    s.next = NULL
-    if s.prev != NULL:
-        s.prev.next = s
-    else:
-        first[<int>q] = s
-    last[<int>q] = s
-    length[<int>q] += 1
-
-
-cdef bint work_waits() noexcept nogil:
-    return length[<int>READY] + length[<int>FIRST_STEPS] + length[<int>NEXT_STEPS] > 0
 
 
 # -- state ------------------------------------------------------------------------------------------------------------
@@ -647,9 +607,9 @@ cdef void serve_waiting(uint64_t begun) noexcept nogil:
     """Serve the lists in a round that has begun at `begun` (us). What was moved may be answered before a step begins:
     when it took a short time, the handshakes wait for one round more."""
     global looking_again
-    cdef bint any_ready = length[<int>READY] > 0
+    cdef bint any_ready = queue_length(READY) > 0
     serve_ready()
-    looking_again = (any_ready and not looking_again and length[<int>FIRST_STEPS] + length[<int>NEXT_STEPS] > 0
+    looking_again = (any_ready and not looking_again and queue_length(FIRST_STEPS) + queue_length(NEXT_STEPS) > 0
                      and timers_clock_us() - begun < SHORT)
     if not looking_again:
         serve_handshakes()
@@ -657,11 +617,11 @@ cdef void serve_waiting(uint64_t begun) noexcept nogil:
 
 cdef void serve_ready() noexcept nogil:
     """Serve every session that stood in READY when the round began, once."""
-    cdef uint32_t n = length[<int>READY]
+    cdef uint32_t n = queue_length(READY)
     cdef Session *s
-    while n and first[<int>READY] != NULL:
+    while n and queue_first(READY) != NULL:
         n -= 1
-        s = first[<int>READY]
+        s = queue_first(READY)
         dequeue(s)
         if s.state == RELAY:
             relay(s)
@@ -675,16 +635,16 @@ cdef void serve_ready() noexcept nogil:
 
 cdef void serve_handshakes() noexcept nogil:
     """Handshake steps within the budget of a round; see above."""
-    cdef uint32_t waiting = length[<int>FIRST_STEPS] + length[<int>NEXT_STEPS]
-    cdef uint32_t budget = 1 + waiting // (1024 if length[<int>READY] else 128)
+    cdef uint32_t waiting = queue_length(FIRST_STEPS) + queue_length(NEXT_STEPS)
+    cdef uint32_t budget = 1 + waiting // (1024 if queue_length(READY) else 128)
     cdef uint32_t steps = waiting if waiting < CHEAP_STEPS + budget else CHEAP_STEPS + budget
     cdef uint64_t begin = timers_clock_us()
     cdef uint64_t end
     cdef Session *s
     while budget and steps:
-        s = first[<int>NEXT_STEPS]
+        s = queue_first(NEXT_STEPS)
         if s == NULL:
-            s = first[<int>FIRST_STEPS]
+            s = queue_first(FIRST_STEPS)
         if s == NULL:
             return
         dequeue(s)
