@@ -34,7 +34,7 @@ from nlbcore.engine.names cimport (
 from nlbcore.engine.revoked cimport Table, revoked_look
 from nlbcore.engine.sha256 cimport sha256_of
 from nlbcore.engine.slab cimport (
-    FIRST_STEPS, HELLO, Identity, Listener, QUEUES, Queue, ServerName, Session, TRUNCATED_CLOSES, TRUNCATED_RESETS,
+    HELLO, Identity, Listener, NEWCOMERS, QUEUES, Queue, ServerName, Session, TRUNCATED_CLOSES, TRUNCATED_RESETS,
     session_at, session_count, session_find, session_free, session_new,
 )
 from nlbcore.engine.tickets cimport AGAIN, UNUSED, tickets_settled, tickets_wanted
@@ -294,7 +294,7 @@ cdef class Queues:
 
     def lengths(self):
         """Of the three lists, and whether anybody waits."""
-        return [queue_length(<Queue>queue) for queue in range(FIRST_STEPS, QUEUES)], work_waits()
+        return [queue_length(<Queue>queue) for queue in range(NEWCOMERS, QUEUES)], work_waits()
 
 
 cdef class Slab:

@@ -19,7 +19,7 @@ cdef struct Buf:
     uint32_t size
 
 cdef unsigned char plaintext[SCRATCH]      # what a transport has read, until it is written to the other one
-cdef unsigned char ciphertext[SCRATCH]     # what recv() brought for OpenSSL, or what OpenSSL has sent
+cdef unsigned char ciphertext[SCRATCH]     # what recv() brought for OpenSSL
 
 cdef inline bint buf_sane(const Buf *buf) noexcept nogil:
     return buf.done <= buf.end <= buf.size and (buf.data != NULL) == (buf.size != 0)

@@ -33,9 +33,10 @@ from nlbcore.engine.memory cimport memory_tune
 from nlbcore.engine.openssl cimport BIO, SSL, SSL_CTX, ossl
 from nlbcore.engine.preamble cimport FRONT
 from nlbcore.engine.queues cimport work_waits
+from nlbcore.engine.rounds cimport note_event, serve_waiting
 from nlbcore.engine.refusals cimport refusals_sum
 from nlbcore.engine.session cimport (
-    serve_closed, serve_waiting, session_accept, session_end, session_event, session_timeout, sessions_open,
+    serve_closed, session_accept, session_end, session_timeout, sessions_open,
 )
 from nlbcore.engine.slab cimport (
     ANNOUNCE_CERTIFICATE, ANNOUNCE_ENDS, ANNOUNCE_LINE, ANNOUNCE_NOTHING, ANNOUNCE_TLS, CLOSED, FLUSH, FREE, LINGER,
@@ -423,8 +424,8 @@ cdef class Engine:
                 if acceptor_at(event.slot).used:
                     session_accept(acceptor_at(event.slot))
             else:
-                session_event(&event)
-        serve_waiting(begin)
+                note_event(&event)
+        serve_waiting()
         run_timers()
         serve_closed()
         journal_wake(self.eventfd)

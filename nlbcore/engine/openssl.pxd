@@ -59,6 +59,7 @@ cdef enum:
     SSL_ERROR_SYSCALL = 5
     SSL_ERROR_ZERO_RETURN = 6
 
+    SSL_CB_LOOP = 1
     SSL_SENT_SHUTDOWN = 1
     SSL_RECEIVED_SHUTDOWN = 2
     SSL_VERIFY_NONE = 0
@@ -115,6 +116,7 @@ cdef struct OpenSSL:
     uint64_t (*SSL_set_options)(SSL *, uint64_t) noexcept nogil
     long (*SSL_clear_mode)(SSL *, long) noexcept nogil
     void (*SSL_set_bio)(SSL *, BIO *, BIO *) noexcept nogil
+    void (*SSL_set_info_callback)(SSL *, void (*)(SSL *, int, int) noexcept nogil) noexcept nogil
     # what was negotiated
     int (*SSL_version)(const SSL *) noexcept nogil
     int (*SSL_session_reused)(SSL *) noexcept nogil

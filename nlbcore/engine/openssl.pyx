@@ -59,6 +59,8 @@ def load():
     (<void **>&ossl.SSL_set_options)[0] = _function("SSL_set_options", "uint64_t(*)(SSL *, uint64_t)")
     (<void **>&ossl.SSL_clear_mode)[0] = _function("SSL_clear_mode", "long(*)(SSL *, long)")
     (<void **>&ossl.SSL_set_bio)[0] = _function("SSL_set_bio", "void(*)(SSL *, BIO *, BIO *)")
+    (<void **>&ossl.SSL_set_info_callback)[0] = _function(
+        "SSL_set_info_callback", "void(*)(SSL *, void(*)(SSL *, int, int))")
     (<void **>&ossl.SSL_version)[0] = _function("SSL_version", "int(*)(SSL *)")
     (<void **>&ossl.SSL_session_reused)[0] = _function("SSL_session_reused", "int(*)(SSL *)")
     (<void **>&ossl.SSL_get_current_cipher)[0] = _function("SSL_get_current_cipher", "SSL_CIPHER *(*)(SSL *)")

@@ -1,9 +1,9 @@
 """The lists in which sessions wait for their turn, first come, first served. A session stands in one of them at most;
-which list is for what, and how they are served, is in session.pyx.
+which list is for what, and how they are served, is in rounds.pyx.
 """
 
 from libc.stdint cimport uint32_t
-from nlbcore.engine.slab cimport FIRST_STEPS, NEXT_STEPS, NO_QUEUE, QUEUES, Queue, READY, Session
+from nlbcore.engine.slab cimport FIRST_STEPS, NEWCOMERS, NEXT_STEPS, NO_QUEUE, QUEUES, Queue, READY, Session
 
 cdef Session *first[QUEUES]
 cdef Session *last[QUEUES]
@@ -54,4 +54,4 @@ cdef uint32_t queue_length(Queue q) noexcept nogil:
 
 cdef bint work_waits() noexcept nogil:
     """Whether anybody waits in any of them."""
-    return length[<int>READY] + length[<int>FIRST_STEPS] + length[<int>NEXT_STEPS] > 0
+    return length[<int>READY] + length[<int>NEWCOMERS] + length[<int>FIRST_STEPS] + length[<int>NEXT_STEPS] > 0

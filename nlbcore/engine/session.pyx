@@ -1,17 +1,4 @@
-"""A connection's life: the state machine, the lists it stands in, the handshake budget.
-
-Theory of operation. An event only notes what the kernel said and puts the session into a list; the lists are served
-once a round, so no connection is served twice before all others were. Three lists:
-
-READY        bytes may move (relay), a connect has been answered, a last byte is to be flushed
-NEXT_STEPS   handshakes that were begun and whose client has answered
-FIRST_STEPS  handshakes whose first bytes have come
-
-Ready connections are served first; when that was soon done, once more, since a near server answers sooner than a step
-is over. Then handshakes, of which a step costs 0.3-0.4 ms: at most one expensive step a round while there is other
-work, and 1 + queue/1024; without other work 1 + queue/128 (HAProxy's rule; it cut its worst latency from 78 to 6 ms).
-Begun ones go first. A step that took less than 50 us - a ClientHello in small pieces - does not count, so that
-dribbling clients cannot use up the ration of the others.
+"""A connection's life: the state machine. Which connection is served when is in rounds.pyx.
 
 Allowed moves of the state machine are the table MOVES; anything else is a bug, and ends the worker before it can do
 harm.
@@ -26,16 +13,15 @@ from nlbcore.engine.counters cimport ListenerCounters, block, live_connections, 
 from nlbcore.engine.dialer cimport dial, dial_failed, dialled
 from nlbcore.engine.identities cimport identity_drop
 from nlbcore.engine.journal cimport journal_access
-from nlbcore.engine.linux.epoll cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP
 from nlbcore.engine.linux.socket cimport MSG_PEEK, recv, sockaddr_storage
 from nlbcore.engine.linux.unistd cimport EAGAIN, close, errno
 from nlbcore.engine.listener cimport Acceptor, acceptor_accept, within_cps
-from nlbcore.engine.loop cimport CLIENT, SERVER, Event, loop_add
+from nlbcore.engine.loop cimport CLIENT, loop_add
 from nlbcore.engine.openssl cimport X509_V_OK, ossl, word_of_error, word_of_verify
 from nlbcore.engine.plain cimport plain_ops
 from nlbcore.engine.preamble cimport preamble_begin, preamble_due, preamble_free, preamble_read
 from nlbcore.engine.present cimport present_leave
-from nlbcore.engine.queues cimport dequeue, enqueue, queue_first, queue_length
+from nlbcore.engine.queues cimport dequeue, enqueue
 from nlbcore.engine.refusals cimport refusal_told
 from nlbcore.engine.relay cimport (
     PUMP_AGAIN, PUMP_CLIENT_BROKEN, PUMP_DONE, PUMP_SERVER_BROKEN, PUMP_TRUNCATED, PUMP_WAIT, Pumped, pump,
@@ -43,7 +29,7 @@ from nlbcore.engine.relay cimport (
 from nlbcore.engine.rules cimport rules_reason
 from nlbcore.engine.slab cimport (
     CLOSED, CONNECT, FIRST_STEPS, FLUSH, FREE, HANDSHAKE, HELLO, LINGER, Listener, NEXT_STEPS, PREAMBLE, READY,
-    RELAY, Session, State, session_find, session_free, session_new,
+    RELAY, Session, State, session_free, session_new,
 )
 from nlbcore.engine.tickets cimport tickets_settled
 from nlbcore.engine.timers cimport timer_clear, timer_set, timers_clock_us, timers_now
@@ -61,9 +47,6 @@ from nlbcore.termination cimport (
 
 cdef enum:
     ACCEPT_BURST = 16       # connections from one socket in a round
-    CHEAP_STEP = 50         # us
-    CHEAP_STEPS = 64        # of them in a round
-    SHORT = 100             # us, of a round
     LINGER_MS = 1000        # how long we wait for the client's FIN
     LINGER_BYTES = 262144   # and how much we read meanwhile
     FLUSH_MS = 10000        # how long the last bytes may take
@@ -82,7 +65,6 @@ MOVES[<int>LINGER] = 1 << CLOSED
 MOVES[<int>CLOSED] = 0
 
 cdef Session *closed = NULL         # to be freed when the round is over
-cdef bint looking_again = False     # this round's handshakes were put off to the next
 cdef uint32_t worker_slot = 0
 cdef refill_t refill_nursery
 
@@ -339,8 +321,8 @@ cdef void greet(Session *s) noexcept nogil:
     enqueue(s, FIRST_STEPS)
 
 
-cdef void handshake(Session *s) noexcept nogil:
-    """One step."""
+cdef void session_step(Session *s) noexcept nogil:
+    """The turn of one that shakes hands: one step."""
     cdef int n
     if s.client.rdhup and s.client.fed == 0:    # its FIN is here before our first answer: it cannot finish
         s.detail = b"the client left during the handshake"
@@ -349,6 +331,7 @@ cdef void handshake(Session *s) noexcept nogil:
     callbacks.current = s
     n = tls_handshake(&s.client)
     callbacks.current = NULL
+    dequeue(s)      # something may have happened to it meanwhile: it is looked at below
     if n == 1:
         authenticate(s)
     elif n == IO_AGAIN:
@@ -544,45 +527,26 @@ cdef int protocol_word(Session *s) noexcept nogil:
     return CLIENT_ALERT if word_of_error(s.client.ssl_error) == CLIENT_ALERT else PROTOCOL_ERROR
 
 
-# -- events, timers, rounds -------------------------------------------------------------------------------------------
+# -- turns ------------------------------------------------------------------------------------------------------------
 
-cdef void session_event(Event *event) noexcept nogil:
-    """Note what the kernel said and put the session into its list; the batch is served afterwards."""
-    cdef Session *s = session_find(event.slot, event.generation)
-    cdef Transport *t
-    if s == NULL or s.state == CLOSED:
-        return
-    t = &s.server if event.kind == SERVER else &s.client
-    if t.fd < 0:
-        return
-    if event.flags & (EPOLLERR | EPOLLHUP):
-        t.readable = t.writable = True
-    if event.flags & EPOLLERR and event.kind == CLIENT and s.gone == 0:
-        s.gone = timers_now()
-    if event.flags & EPOLLERR and event.kind == SERVER:
-        s.server_resetting = False      # it is reset: the kernel counts for ever what it could not deliver
-    if event.flags & EPOLLPRI:
-        t.urgent = t.readable = True
-    if event.flags & EPOLLRDHUP:
-        t.rdhup = t.readable = True
-    if event.flags & EPOLLIN:
-        t.readable = True
-    if event.flags & EPOLLOUT:
-        t.writable = True
+cdef void session_open(Session *s) noexcept nogil:
+    """The turn of one whose first bytes have come."""
     if s.state == PREAMBLE:
-        if t.readable:
-            preamble(s)
+        preamble(s)
     elif s.state == HELLO:
-        if t.readable:
-            greet(s)
-    elif s.state == HANDSHAKE:
-        if t.readable or t.ops.backlog(t):
-            enqueue(s, NEXT_STEPS)
+        greet(s)
+
+
+cdef void session_move(Session *s) noexcept nogil:
+    """The turn of one whose bytes may move."""
+    if s.state == RELAY:
+        relay(s)
     elif s.state == CONNECT:
-        if event.kind == SERVER:        # a client that has left meanwhile is read to its end when it is connected
-            enqueue(s, READY)
-    else:
-        enqueue(s, READY)
+        connect(s)
+    elif s.state == FLUSH:
+        flush(s)
+    elif s.state == LINGER:
+        linger(s)
 
 
 cdef void session_timeout(Session *s) noexcept nogil:
@@ -601,59 +565,6 @@ cdef void session_timeout(Session *s) noexcept nogil:
         flush(s)
     else:
         close_session(s, s.state == FLUSH)
-
-
-cdef void serve_waiting(uint64_t begun) noexcept nogil:
-    """Serve the lists in a round that has begun at `begun` (us). What was moved may be answered before a step begins:
-    when it took a short time, the handshakes wait for one round more."""
-    global looking_again
-    cdef bint any_ready = queue_length(READY) > 0
-    serve_ready()
-    looking_again = (any_ready and not looking_again and queue_length(FIRST_STEPS) + queue_length(NEXT_STEPS) > 0
-                     and timers_clock_us() - begun < SHORT)
-    if not looking_again:
-        serve_handshakes()
-
-
-cdef void serve_ready() noexcept nogil:
-    """Serve every session that stood in READY when the round began, once."""
-    cdef uint32_t n = queue_length(READY)
-    cdef Session *s
-    while n and queue_first(READY) != NULL:
-        n -= 1
-        s = queue_first(READY)
-        dequeue(s)
-        if s.state == RELAY:
-            relay(s)
-        elif s.state == CONNECT:
-            connect(s)
-        elif s.state == FLUSH:
-            flush(s)
-        elif s.state == LINGER:
-            linger(s)
-
-
-cdef void serve_handshakes() noexcept nogil:
-    """Handshake steps within the budget of a round; see above."""
-    cdef uint32_t waiting = queue_length(FIRST_STEPS) + queue_length(NEXT_STEPS)
-    cdef uint32_t budget = 1 + waiting // (1024 if queue_length(READY) else 128)
-    cdef uint32_t steps = waiting if waiting < CHEAP_STEPS + budget else CHEAP_STEPS + budget
-    cdef uint64_t begin = timers_clock_us()
-    cdef uint64_t end
-    cdef Session *s
-    while budget and steps:
-        s = queue_first(NEXT_STEPS)
-        if s == NULL:
-            s = queue_first(FIRST_STEPS)
-        if s == NULL:
-            return
-        dequeue(s)
-        handshake(s)
-        end = timers_clock_us()
-        if end - begin > CHEAP_STEP:
-            budget -= 1
-        begin = end
-        steps -= 1
 
 
 def moves():

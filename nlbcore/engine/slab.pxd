@@ -33,8 +33,9 @@ cdef enum State:            # the allowed moves are in session.pyx
     PREAMBLE                # accepted from a front balancer, whose PROXY header is awaited; HELLO or CONNECT follows
     CLOSED                  # to be freed when the batch is over
 
-cdef enum Queue:            # the list a session stands in; HANDSHAKE sessions stand in one of the first two
+cdef enum Queue:            # the list a session stands in; HANDSHAKE sessions stand in one of the two for steps
     NO_QUEUE
+    NEWCOMERS               # the first bytes have come
     FIRST_STEPS             # handshakes that begin
     NEXT_STEPS              # handshakes that were begun, served before those
     READY                   # bytes can move

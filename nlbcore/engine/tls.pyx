@@ -259,17 +259,14 @@ cdef int read_records(Transport *t, unsigned char *into, int size) noexcept nogi
 cdef int tls_flush(Transport *t) noexcept nogil:
     cdef char *at
     cdef long size = ossl.BIO_get_mem_data(t.wbio, &at)
-    cdef int sent, piece
+    cdef int sent
     while size > 0:
         sent = transport_send(t, <const unsigned char *>at, <int>size)
         if sent < 0:
             return sent
-        while sent > 0:
-            piece = ossl.BIO_read(t.wbio, ciphertext, sent if sent < SCRATCH else SCRATCH)
-            if piece <= 0:
-                t.error = ENOMEM
-                return IO_ERROR
-            sent -= piece
+        if ossl.BIO_read(t.wbio, at, sent) != sent:     # read onto itself: memcpy knows that case and copies nothing
+            t.error = ENOMEM
+            return IO_ERROR
         size = ossl.BIO_get_mem_data(t.wbio, &at)
     return 0
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 SESSIONS = 6
-LISTS = (1, 2, 3)
+LISTS = (1, 2, 3, 4)
 NUMBERS = st.integers(0, SESSIONS - 1)
 MOVES = st.lists(st.tuples(NUMBERS, st.sampled_from([None, *LISTS])), max_size=40)
 
@@ -31,4 +31,4 @@ def test_as_lists_of_python(door: Any, moves: list[tuple[int, int | None]]) -> N
         lengths = [len(model[one]) for one in LISTS]
         assert queues.lengths() == (lengths, any(lengths))
     assert {one: queues.serve(one) for one in LISTS} == model
-    assert queues.lengths() == ([0, 0, 0], False)
+    assert queues.lengths() == ([0, 0, 0, 0], False)
