@@ -23,6 +23,7 @@
     guard       ends the processes of a proxy with the harness, however that ends
     accounting  CPU time and memory of a tree of processes, from the kernel
     trials      what is compared: the loads, the figures that they give, and what each cannot be better than
+    apart       processors for the proxies, and others for the rest
     stage       certificates, servers and proxies of a comparison, started when they are needed
     measure     one sample: a load on a proxy, and what the proxy used meanwhile
     floor       the limit: the same handshakes and bytes through OpenSSL in memory

@@ -42,17 +42,28 @@ class Guarded:
         log: file for both of its outputs; what is there is kept
         cwd: its working directory
         patience: seconds that it may take to end after SIGTERM
+        processors: where it runs; none: where this process does
 
     Raises:
         NlbError: it cannot be started
     """
 
-    def __init__(self, command: list[str], log: Path, cwd: Path | None = None, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        log: Path,
+        cwd: Path | None = None,
+        patience: float = PATIENCE,
+        processors: tuple[int, ...] = (),
+    ) -> None:
         self.command = command
         self.log = log
         self._patience = patience
         self._guard = subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__, str(os.getpid()), str(patience), str(log), *command],
+            [
+                *(sys.executable, "-P", "-m", __name__),
+                *(str(os.getpid()), str(patience), ",".join(map(str, processors)), str(log), *command),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=cwd,
@@ -113,9 +124,11 @@ def die_with_parent() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """PARENT PATIENCE LOG COMMAND...: run the command until standard input ends, a signal comes, or it ends itself."""
-    parent, patience, log, *command = arguments
+    """PARENT PATIENCE PROCESSORS LOG COMMAND...: run the command until standard input ends, a signal comes, or it ends itself."""
+    parent, patience, processors, log, *command = arguments
     die_with_parent()
+    if processors:
+        os.sched_setaffinity(0, map(int, processors.split(",")))
     if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         print("prctl(PR_SET_CHILD_SUBREAPER) failed", flush=True)
         return 1

@@ -125,7 +125,8 @@ def start(name: str, kind: Kind, binary: Path, order: Order) -> Peer:
     """
     order.folder.mkdir(mode=0o700, parents=True)
     order.place(order.material.server, order.material.server_key)
-    running = Guarded([str(binary), *kind.configure(order)], order.folder / "output", cwd=order.folder)
+    command = [str(binary), *kind.configure(order)]
+    running = Guarded(command, order.folder / "output", cwd=order.folder, processors=order.processors)
     peer = Peer(name, f"127.0.0.1:{order.port}", running, order, kind, tls=order.tls)
     try:
         _await(peer, running)

@@ -43,6 +43,8 @@ class Order:
     workers: int
     tls: bool = True
     """False: a plain TCP relay (nlb only)."""
+    processors: tuple[int, ...] = ()
+    """Where it runs; none: anywhere."""
 
     @property
     def certificate(self) -> Path:

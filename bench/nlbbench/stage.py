@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from nlbbench import peers, proxies
+from nlbbench.apart import Apart
 from nlbbench.backends import Server, serve
 from nlbbench.material import Material
 from nlbbench.peers import Peer
@@ -55,11 +56,12 @@ class Candidate:
 
 
 class Stage:
-    """Use it as a context; `folder` is the comparison's own."""
+    """Use it as a context; `folder` is the comparison's own. Its clients and servers run beside the proxies' processors."""
 
     def __init__(self, folder: Path, material: Material, workers: int, servers: dict[Backend, str]) -> None:
         self.material = material
         self.workers = workers
+        self._apart = Apart(workers)
         self._folder = folder
         self._given = servers
         self._numbers = itertools.count(1)
@@ -68,6 +70,7 @@ class Stage:
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
+        self._stack.enter_context(self._apart.kept())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -129,5 +132,9 @@ class Stage:
             return peer
         folder = self._folder / f"{next(self._numbers)}-{candidate.name}"
         workers = max(least, self.workers_of(candidate))
-        order = Order(folder, peers.free_port(), servers, self.material, workers, tls=candidate.tls)
+        order = Order(
+            *(folder, peers.free_port(), servers, self.material, workers),
+            tls=candidate.tls,
+            processors=self._apart.own(workers),
+        )
         return peers.start(candidate.name, candidate.kind, candidate.binary, order)

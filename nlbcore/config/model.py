@@ -70,6 +70,12 @@ class Node(Table):
         "Worker processes; auto: as many as there are processors that this process may use.",
         unit="processes",
     )
+    busy_poll: bool = option(
+        True,
+        "After a single message a worker looks for the next one for up to 50 us before it sleeps, as long as the last ones "
+        "came as soon: it is spared being woken, which takes longer than that, and its processor looks busier than it is. "
+        "Not with more workers than processors, and not under a processor quota (`cpu.max`), which it would use up.",
+    )
     control_socket: File = option(
         None,
         "The Unix socket of `nlb status`, `nlb stop` and the other commands that talk to a running balancer; "

@@ -9,6 +9,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 from nlbcore.engine cimport callbacks, counters
 from nlbcore.engine.buf cimport Buf, buf_free, buf_keep, buf_sane, buf_waiting
+from nlbcore.engine.busypoll cimport busypoll_hope, busypoll_use, busypoll_wait
 from nlbcore.engine.callbacks cimport name_context, name_put
 from nlbcore.engine.common_name cimport COMMON_NAME, common_name
 from nlbcore.engine.counters cimport ListenerCounters, shared
@@ -531,6 +532,13 @@ cdef class Poller:
 
     def remove(self, int fd):
         loop_remove(fd)
+
+    def busy_poll(self, bint on):
+        busypoll_use(on)
+
+    def poll(self, int timeout, int events, uint64_t moved):
+        """How many events there are after a round of so many events and bytes; and how likely the next one seems."""
+        return busypoll_wait(timeout, events, moved), busypoll_hope()
 
     def wait(self, int timeout):
         """(slot, generation, flags) of each event."""

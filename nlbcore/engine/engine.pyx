@@ -15,6 +15,7 @@ import time
 cimport cython
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
+from nlbcore.engine.busypoll cimport busypoll_use, busypoll_wait
 from nlbcore.engine.callbacks cimport name_put
 from nlbcore.engine.counters cimport GROUPS, LISTENERS, block
 from nlbcore.engine.examine cimport ask_clients
@@ -25,16 +26,15 @@ from nlbcore.engine.listener cimport (
     ACCEPTOR_TIMER, ACCEPTORS, Acceptor, acceptor_add, acceptor_at, acceptor_count, acceptor_move, acceptor_remove,
     acceptor_resume,
 )
-from nlbcore.engine.loop cimport (
-    ACCEPTOR, CHANNEL, Event, loop_add, loop_close, loop_event, loop_open, loop_remove, loop_wait,
-)
+from nlbcore.engine.loop cimport ACCEPTOR, CHANNEL, Event, loop_add, loop_close, loop_event, loop_open, loop_remove
 from nlbcore.engine.linux.unistd cimport errno, write
 from nlbcore.engine.memory cimport memory_tune
 from nlbcore.engine.openssl cimport BIO, SSL, SSL_CTX, ossl
 from nlbcore.engine.preamble cimport FRONT
 from nlbcore.engine.queues cimport work_waits
-from nlbcore.engine.rounds cimport note_event, serve_waiting
 from nlbcore.engine.refusals cimport refusals_sum
+from nlbcore.engine.relay cimport relay_moved
+from nlbcore.engine.rounds cimport note_event, serve_waiting
 from nlbcore.engine.session cimport (
     serve_closed, session_accept, session_end, session_timeout, sessions_open,
 )
@@ -102,6 +102,8 @@ cdef class Engine:
     cdef int channel
     cdef int eventfd
     cdef bint draining
+    cdef int events         # of the last round ...
+    cdef uint64_t moved     # ... and the bytes moved in it
     cdef uint64_t beat
     cdef int numbered
     cdef dict installed
@@ -119,6 +121,10 @@ cdef class Engine:
             loop_close()
             raise OSError(failed, os.strerror(failed), "channel")
         sessions_open(slot, refill)
+
+    def busy_poll(self, bint on):
+        """Whether to look for the next message for a moment before sleeping; see busypoll.pyx."""
+        busypoll_use(on)
 
     def add_listener(self, plan):
         """Make a listener of a :class:`nlbcore.engine.hooks.ListenerPlan`.
@@ -413,7 +419,8 @@ cdef class Engine:
         cdef int n, i
         cdef bint called = False
         cdef uint64_t begin, spent
-        n = loop_wait(timeout)
+        cdef uint64_t moved = relay_moved()
+        n = busypoll_wait(timeout, self.events, self.moved)
         timers_update()
         begin = timers_clock_us()
         for i in range(n):
@@ -426,6 +433,8 @@ cdef class Engine:
             else:
                 note_event(&event)
         serve_waiting()
+        self.events = n
+        self.moved = relay_moved() - moved
         run_timers()
         serve_closed()
         journal_wake(self.eventfd)

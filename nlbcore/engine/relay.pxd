@@ -1,3 +1,4 @@
+from libc.stdint cimport uint64_t
 from nlbcore.engine.slab cimport Session
 
 cdef enum Pumped:
@@ -9,3 +10,4 @@ cdef enum Pumped:
     PUMP_TRUNCATED          # the client was cut off and on_truncated is "reset"; what it had said is delivered
 
 cdef Pumped pump(Session *s) noexcept nogil
+cdef uint64_t relay_moved() noexcept nogil

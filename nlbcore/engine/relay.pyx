@@ -29,6 +29,14 @@ cdef enum Moved:
     DESTINATION_BROKEN
 
 
+cdef uint64_t all_moved = 0     # bytes, of all connections
+
+
+cdef uint64_t relay_moved() noexcept nogil:
+    """How many bytes this worker has moved so far."""
+    return all_moved
+
+
 cdef Moved move(Transport *source, Transport *destination, uint64_t *counter, int size) noexcept nogil:
     cdef int n
     if destination.ops.backlog(destination):
@@ -100,6 +108,7 @@ cdef bint over(Transport *destination, bint cut) noexcept nogil:
 
 cdef Pumped pump(Session *s) noexcept nogil:
     """Move what can be moved within the budget of a round."""
+    global all_moved
     cdef uint64_t received = s.received
     cdef uint64_t sent = s.sent
     cdef uint64_t begin = received + sent
@@ -126,6 +135,7 @@ cdef Pumped pump(Session *s) noexcept nogil:
         break
     if s.received + s.sent != begin:
         s.active = timers_now()
+        all_moved += s.received + s.sent - begin
         s.listener.counters.received += s.received - received
         s.listener.counters.sent += s.sent - sent
     return result

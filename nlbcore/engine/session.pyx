@@ -36,8 +36,7 @@ from nlbcore.engine.timers cimport timer_clear, timer_set, timers_clock_us, time
 from nlbcore.engine.tls cimport tls_handshake, tls_only_tickets, tls_ops, tls_start
 from nlbcore.engine.trust cimport trusted_now
 from nlbcore.engine.transport cimport (
-    IO_AGAIN, IO_END, IO_ERROR, Transport, transport_close, transport_fin, transport_init, transport_queued,
-    transport_recv,
+    IO_AGAIN, IO_END, IO_ERROR, transport_close, transport_fin, transport_init, transport_queued, transport_recv,
 )
 from nlbcore.termination cimport (
     BAD_PROXY_HEADER, CLIENT_ALERT, CLIENT_CLOSE, CLIENT_RESET, CONNECTION_LIMIT, CONNECT_TIMEOUT, CPS_LIMIT,

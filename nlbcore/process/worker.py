@@ -228,6 +228,7 @@ class Worker:
         self.numbers, self.addresses, self.trust = prepared.numbers, prepared.addresses, prepared.trust
         self.generation = prepared.generation
         self.generations.add(prepared.generation)
+        self.engine.busy_poll(prepared.polls)
         failed = None
         try:
             for slot in self.acceptors:

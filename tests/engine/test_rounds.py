@@ -49,7 +49,8 @@ class Meanwhile:
 
     def turns(self, action: Callable[[], object], ready: Callable[[], Any]) -> None:
         """Let the engine work until the action has been done in the middle of a round, after `ready`, and that round is
-        over."""
+        over.
+        """
         self._action = action
         deadline = time.monotonic() + 5
         while self._action is not None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nlbcore.process.processors import processors
+from nlbcore.config.model import Node
+from nlbcore.process.processors import may_poll, processors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,3 +58,18 @@ def test_affinity(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-P", "-c", script, tmp_path], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("1 1\n", "")
+
+
+@pytest.mark.parametrize(
+    ("quota", "node", "may"),
+    [
+        ("max 100000", {}, True),
+        ("max 100000", {"workers": 1}, True),
+        ("max 100000", {"busy_poll": False}, False),
+        ("max 100000", {"workers": ALLOWED + 1}, False),
+        ("150000 100000", {"workers": 1}, False),
+    ],
+)
+def test_who_may_keep_a_processor_busy(tmp_path: Path, quota: str, node: dict[str, object], may: bool) -> None:
+    (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    assert may_poll(Node.model_validate(node), tmp_path) is may
