@@ -28,18 +28,16 @@ class Apart:
         return self.processors[: -self.workers] or self.processors
 
     def own(self, workers: int) -> tuple[int, ...]:
-        """For a proxy with so many workers; all where it has more than the others."""
-        return (
-            self.processors[-workers:]
-            if workers <= self.workers and self.others != self.processors
-            else self.processors
-        )
+        """For a proxy with so many workers; all where none would be left."""
+        return self.processors[-workers:] if workers < len(self.processors) else self.processors
 
-    @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
-        """This thread, and what it starts meanwhile, keeps to the others' processors."""
-        os.sched_setaffinity(0, self.others)
-        try:
-            yield
-        finally:
-            os.sched_setaffinity(0, self.processors)
+
+@contextlib.contextmanager
+def kept_to(processors: tuple[int, ...]) -> Iterator[None]:
+    """This thread, and what it starts meanwhile, keeps to these processors."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, processors)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nlbbench import floor, material, measure, results
+from nlbbench.apart import kept_to
 from nlbbench.floor import Floor
 from nlbbench.peers import Unfit
 from nlbbench.proxies import GROUP, SUITE, VERSION, Kind, find, kind_of
@@ -215,7 +216,8 @@ class Comparison:
 
     def _take(self, step: Step, stage: Stage) -> None:
         if step.trial is None or step.candidate is None:
-            self._floors.append(floor.measure(stage.material, self.wish.size.floor))
+            with kept_to(stage.apart.own(1)):  # where a proxy would be
+                self._floors.append(floor.measure(stage.material, self.wish.size.floor))
             return
         name = step.candidate.name
         if name in self._out or any(one.name == name and one.trial == step.trial.name for one in self._left_out):

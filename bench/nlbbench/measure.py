@@ -226,7 +226,7 @@ def _limited(trial: Trial, outcome: Outcome, busy: float | None) -> str:
     if not trial.flat_out or not any(metric.higher for metric in trial.metrics):
         return ""
     if busy is not None and busy < SATURATED:
-        return outcome.generator.why or "clients, servers and what else ran had the processors meanwhile"
+        return outcome.generator.why or "the clients, the servers or what else ran had no more"
     return ""
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from nlbbench import peers, proxies
-from nlbbench.apart import Apart
+from nlbbench.apart import Apart, kept_to
 from nlbbench.backends import Server, serve
 from nlbbench.material import Material
 from nlbbench.peers import Peer
@@ -61,7 +61,7 @@ class Stage:
     def __init__(self, folder: Path, material: Material, workers: int, servers: dict[Backend, str]) -> None:
         self.material = material
         self.workers = workers
-        self._apart = Apart(workers)
+        self.apart = Apart(workers)
         self._folder = folder
         self._given = servers
         self._numbers = itertools.count(1)
@@ -70,7 +70,7 @@ class Stage:
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        self._stack.enter_context(self._apart.kept())
+        self._stack.enter_context(kept_to(self.apart.others))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -135,6 +135,6 @@ class Stage:
         order = Order(
             *(folder, peers.free_port(), servers, self.material, workers),
             tls=candidate.tls,
-            processors=self._apart.own(workers),
+            processors=self.apart.own(workers),
         )
         return peers.start(candidate.name, candidate.kind, candidate.binary, order)

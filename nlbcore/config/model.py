@@ -74,7 +74,8 @@ class Node(Table):
         True,
         "After a single message a worker looks for the next one for up to 50 us before it sleeps, as long as the last ones "
         "came as soon: it is spared being woken, which takes longer than that, and its processor looks busier than it is. "
-        "Not with more workers than processors, and not under a processor quota (`cpu.max`), which it would use up.",
+        "Not by a worker that starts when there are more of them than processors, or under a processor quota (cgroup "
+        "version 2), which it would use up.",
     )
     control_socket: File = option(
         None,

@@ -294,7 +294,7 @@ cdef class Queues:
         return served
 
     def lengths(self):
-        """Of the three lists, and whether anybody waits."""
+        """Of the four lists, and whether anybody waits."""
         return [queue_length(<Queue>queue) for queue in range(NEWCOMERS, QUEUES)], work_waits()
 
 

@@ -1,8 +1,9 @@
 """The C callbacks that OpenSSL calls during a handshake: verify, server name, ALPN. No Python, no GIL.
 
-A callback finds its connection through `current`, which the session sets before each handshake step; the bindings have
-no ex_data. Without a connection every callback fails closed. Python installs them by address (``verify_address`` and so
-on) and no Python callback is ever given to pyOpenSSL.
+A callback finds its connection through `current`, which the session sets before each handshake step and which is NULL
+while others are served in the middle of it (rounds.pyx); the bindings have no ex_data. Without a connection every
+callback fails closed. Python installs them by address (``verify_address`` and so on) and no Python callback is ever
+given to pyOpenSSL.
 
 The order in OpenSSL (tested in tests/wire on TLS 1.2 and 1.3): a ticket is opened with the front context's keys and its
 session id context compared; then the server-name callback runs, with or without a name, and already knows whether the

@@ -17,7 +17,7 @@ from nlbcore.engine.transport cimport IO_AGAIN, IO_END, IO_ERROR, IO_YIELD, Tran
 from nlbcore.termination cimport CLIENT_CLOSE, SERVER_CLOSE, TRUNCATED
 
 cdef enum:
-    BUDGET = 131072         # bytes of a connection in a round
+    BUDGET = 131072         # bytes of a connection in a turn
     UNREAD = 131072         # backlog of a client that asks (KeyUpdate) and does not read the answers
 
 cdef enum Moved:
@@ -107,7 +107,7 @@ cdef bint over(Transport *destination, bint cut) noexcept nogil:
 
 
 cdef Pumped pump(Session *s) noexcept nogil:
-    """Move what can be moved within the budget of a round."""
+    """Move what can be moved within the budget of a turn."""
     global all_moved
     cdef uint64_t received = s.received
     cdef uint64_t sent = s.sent

@@ -1,12 +1,12 @@
 """Whose turn it is: the lists of a round, the handshake budget, and messages in the middle of a handshake.
 
-Theory of operation. An event only notes what the kernel said and puts the session into a list; the lists are served
-once a round, so no connection is served twice before all others were. Four lists:
+Theory of operation. An event only notes what the kernel said and puts the session into a list; in a round each list is
+served from its beginning to where its end was, so no connection is served twice before all others were. Four lists:
 
 READY        bytes may move (relay), a connect has been answered, a last byte is to be flushed
 NEWCOMERS    the first bytes of a connection have come
 NEXT_STEPS   handshakes that were begun and whose client has answered
-FIRST_STEPS  handshakes whose first bytes have come
+FIRST_STEPS  handshakes that have not begun
 
 Ready connections are served first. Then handshakes, of which a step costs 0.3-0.4 ms: at most one expensive step a
 round while there is other work, and 1 + queue/1024; without other work 1 + queue/128 (HAProxy's rule; it cut its worst
@@ -15,7 +15,9 @@ not count, so that dribbling clients cannot use up the ration of the others.
 
 A step is several messages (RFC 8446, 4), and OpenSSL tells when it is between two of them: its info callback. There,
 the messages of established connections are looked for and moved: they wait for a piece of a step - a key exchange, a
-signature - and not for the whole. A step is so interrupted for half as long as it takes at most.
+signature - and not for the whole. All looks together take half as long as the step itself, and the turn of one
+connection more: what then waits is served after it. Meanwhile no handshake is in progress for OpenSSL's callbacks: an
+established connection may come to them too (KeyUpdate).
 """
 
 from libc.stdint cimport uint32_t, uint64_t
@@ -34,6 +36,7 @@ from nlbcore.engine.transport cimport Transport
 cdef enum:
     CHEAP_STEP = 50         # us
     CHEAP_STEPS = 64        # of them in a round
+    GREETED = 64            # newcomers in a round
     UNDISTURBED = 50        # us of a step before messages are looked for
 
 cdef uint64_t begun = 0         # of the step in progress, us
@@ -79,13 +82,13 @@ cdef void note_event(Event *event) noexcept nogil:
 
 cdef void serve_waiting() noexcept nogil:
     """Serve the lists."""
-    serve_ready()
+    serve_ready(0)
     serve_newcomers()
     serve_handshakes()
 
 
-cdef void serve_ready() noexcept nogil:
-    """Serve every session that stands in READY now, once."""
+cdef void serve_ready(uint64_t until) noexcept nogil:
+    """Serve every session that stands in READY now, once; until then (us), unless it is 0."""
     cdef uint32_t n = queue_length(READY)
     cdef Session *s
     while n and queue_first(READY) != NULL:
@@ -93,39 +96,49 @@ cdef void serve_ready() noexcept nogil:
         s = queue_first(READY)
         dequeue(s)
         session_move(s)
+        if until and timers_clock_us() >= until:
+            return
 
 
 cdef void serve_newcomers() noexcept nogil:
     cdef Session *s
-    while queue_first(NEWCOMERS) != NULL:
+    cdef int _i
+    for _i in range(GREETED):
         s = queue_first(NEWCOMERS)
+        if s == NULL:
+            return
         dequeue(s)
         session_open(s)
 
 
-cdef void serve_messages() noexcept nogil:
-    """Serve the established connections to which something has happened. What has happened to others is noted; the
-    sockets that are accepted from, and the channel, tell it again."""
+cdef void serve_messages(uint64_t until) noexcept nogil:
+    """Serve the established connections to which something has happened, until then (us). What has happened to others
+    is noted; the sockets that are accepted from, and the channel, tell it again."""
     cdef Event event
     cdef int i
     for i in range(loop_wait(0)):
         loop_event(i, &event)
         if event.kind in (CLIENT, SERVER):
             note_event(&event)
-    serve_ready()
+    serve_ready(until)
     ossl.ERR_clear_error()      # one of these connections' errors would be taken for the handshake's
 
 
 cdef void between(SSL *ssl, int where, int unused) noexcept nogil:
-    """OpenSSL is between two messages of the handshake in progress."""
+    """OpenSSL is between two messages of a handshake: the one in progress, or something that an established connection
+    has begun."""
     global looked, interrupted
-    cdef uint64_t now
-    if callbacks.current == NULL or not where & SSL_CB_LOOP:
+    cdef Session *s = callbacks.current
+    cdef uint64_t now, step
+    if s == NULL or not where & SSL_CB_LOOP:
         return
     now = timers_clock_us()
-    if now - looked < UNDISTURBED or 3 * interrupted > now - begun:
+    step = now - begun - interrupted
+    if now - looked < UNDISTURBED or step // 2 <= interrupted:
         return
-    serve_messages()
+    callbacks.current = NULL
+    serve_messages(now + step // 2 - interrupted)
+    callbacks.current = s
     looked = timers_clock_us()
     interrupted += looked - now
 

@@ -264,7 +264,7 @@ cdef int tls_flush(Transport *t) noexcept nogil:
         sent = transport_send(t, <const unsigned char *>at, <int>size)
         if sent < 0:
             return sent
-        if ossl.BIO_read(t.wbio, at, sent) != sent:     # read onto itself: memcpy knows that case and copies nothing
+        if ossl.BIO_read(t.wbio, at, sent) != sent:     # a copy onto itself, which costs least
             t.error = ENOMEM
             return IO_ERROR
         size = ossl.BIO_get_mem_data(t.wbio, &at)

@@ -27,6 +27,7 @@ from nlbcore.process.attendant import SIGNALS
 from nlbcore.process.backoff import ended_by
 from nlbcore.process.channel import Channel, ChannelError, Message
 from nlbcore.process.errand import Errand
+from nlbcore.process.processors import may_poll
 from nlbcore.process.rollout import handed_over
 from nlbcore.process.slot import Slot, State, Step, become_worker
 from nlbcore.segment import SLOTS
@@ -191,6 +192,7 @@ class Fleet:
                         eventfd=self.eventfd,
                         sockets={name: address.sockets for name, address in self.addresses.items()},
                         fronts=self.fronts,
+                        may_poll=may_poll(sum(slot.state not in (State.ENDED, State.RETIRED) for slot in self.slots)),
                     )
                 )
         except OSError:

@@ -9,7 +9,6 @@ from nlbcore.engine.hooks import ListenerPlan
 from nlbcore.engine.revoked import Table
 from nlbcore.engine.rules import Rules
 from nlbcore.pool.schedulers import Group, route_address
-from nlbcore.process.processors import may_poll
 from nlbcore.process.proxy_protocol import proxy_protocol
 from nlbcore.process.snapshot import Snapshot
 from nlbcore.tls.context import (
@@ -98,7 +97,7 @@ class Preparation:
         numbers: the listeners in the engine
         addresses: which listener accepts at each address
         trust: of each listener
-        polls: workers may keep a processor busy while they wait
+        busy_poll: the configuration lets workers keep a processor busy while they wait
     """
 
     def __init__(
@@ -117,7 +116,7 @@ class Preparation:
         self.numbers: dict[str, int] = {}
         self.addresses: dict[str, int] = {}
         self.trust: dict[str, Trust] = {}
-        self.polls = False
+        self.busy_poll = False
         self._slot = slot
         self._fronts = fronts
         self._engine = engine
@@ -137,7 +136,7 @@ class Preparation:
             sealed: the generation, as a memfd that stays the caller's
         """
         snapshot = yield from Snapshot.reading(sealed)
-        self.polls = may_poll(snapshot.config.node)
+        self.busy_poll = snapshot.config.node.busy_poll
         groups: dict[str, Group] = {}
         for name in snapshot.config.server_groups:
             groups[name] = self._group(snapshot, name)

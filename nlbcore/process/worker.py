@@ -73,6 +73,7 @@ class Inheritance:
         eventfd: wakes the log writer
         sockets: the listening sockets by address, and there by slot; from ANY on: for all slots
         fronts: the blank front contexts, by row of the listener
+        may_poll: there are processors enough for it to keep one busy while it waits
     """
 
     slot: int
@@ -81,6 +82,7 @@ class Inheritance:
     eventfd: int
     sockets: Mapping[str, Mapping[int, socket.socket]]
     fronts: Sequence[SSL.Context]
+    may_poll: bool
 
 
 class Worker:
@@ -228,7 +230,7 @@ class Worker:
         self.numbers, self.addresses, self.trust = prepared.numbers, prepared.addresses, prepared.trust
         self.generation = prepared.generation
         self.generations.add(prepared.generation)
-        self.engine.busy_poll(prepared.polls)
+        self.engine.busy_poll(prepared.busy_poll and self.inherited.may_poll)
         failed = None
         try:
             for slot in self.acceptors:

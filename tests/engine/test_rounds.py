@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from tests.engine.running import BLOCK, Running
 from tests.engine.secure import Client, Web
+from tests.support.tls_client import Forger, client_context
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.support.certs import Issued, Pki
+    from tests.support.tls_client import TlsClient
 
 DEPTH = 10
 LONG = 0.001
@@ -85,10 +91,12 @@ def meanwhile(running: Running) -> Iterator[Meanwhile]:
     made.close()
 
 
-def established(running: Running, pki: Pki, server: socket.socket) -> tuple[Client, socket.socket]:
+def established(
+    running: Running, pki: Pki, server: socket.socket, context: ssl.SSLContext | None = None
+) -> tuple[Client, socket.socket]:
     """A client, and its server's end of the connection."""
     live = BLOCK.servers[0].live
-    client = Client(running, pki, pki.client).shake()
+    client = Client(running, pki, pki.client, context=context).shake()
     running.turn(lambda: BLOCK.servers[0].live == live + 1)
     return client, server.accept()[0]
 
@@ -143,3 +151,60 @@ def test_something_happens_to_the_client_whose_step_it_is(
         running.clients.append(raw)
         meanwhile.turns(lambda: raw.send(b"\x17\x03\x03\x00\x20" + bytes(32)), client.step)  # noqa: B023
         assert running.words() == ["protocol_error"]
+
+
+class Rekeying:
+    """Two established clients, of which the first forges its records; each with its server's end."""
+
+    def __init__(self, running: Running, pki: Pki, server: socket.socket, keylog: Path) -> None:
+        context = client_context(pki.root.path, ssl.TLSVersion.TLSv1_3, pki.client, keylog=keylog)
+        self.running = running
+        self.first, self.first_end = established(running, pki, server, context)
+        self.forger = Forger(cast("TlsClient", SimpleNamespace(tls=self.first.ssl)), keylog)
+        context.keylog_filename = None  # type: ignore[assignment]  # closes the file
+        self.raw = socket.socket(fileno=os.dup(self.first.ssl.fileno()))
+        self.second, self.second_end = established(running, pki, server)
+        running.clients += [self.first_end, self.second_end, self.raw]
+
+
+@pytest.fixture
+def rekeying(running: Running, pki: Pki, server: socket.socket, tmp_path: Path) -> Rekeying:
+    return Rekeying(running, pki, server, tmp_path / "keys")
+
+
+def test_a_key_update_in_the_middle_of_anothers_step(
+    rekeying: Rekeying, pki: Pki, deep: Issued, meanwhile: Meanwhile
+) -> None:
+    """OpenSSL calls back for it too, with bytes of its connection on the way: they stay what they are."""
+    running, forger = rekeying.running, rekeying.forger
+
+    def send() -> None:
+        rekeying.raw.send(forger.record(b"first") + forger.key_update() + forger.record(b" once more"))
+        rekeying.second.ssl.send(b"second")
+
+    for _ in range(TRIES):
+        other = Client(running, pki, deep)
+        meanwhile.turns(send, other.step)
+        assert running.received(rekeying.first_end, 15) == b"first once more"
+        assert running.received(rekeying.second_end, 6) == b"second"
+        other.shake()
+
+
+def test_an_answer_behind_a_key_update_in_the_middle_of_anothers_step(
+    rekeying: Rekeying, pki: Pki, deep: Issued, meanwhile: Meanwhile
+) -> None:
+    """Our own KeyUpdate, which the client has asked for, goes before it."""
+    running, forger = rekeying.running, rekeying.forger
+
+    def send() -> None:
+        rekeying.first_end.send(b"answer")
+        rekeying.second.ssl.send(b"second")
+
+    for _ in range(TRIES):
+        rekeying.raw.send(forger.key_update(request=True) + forger.record(b"?"))
+        assert running.received(rekeying.first_end, 1) == b"?"
+        other = Client(running, pki, deep)
+        meanwhile.turns(send, other.step)
+        assert rekeying.first.read(6) == b"answer"
+        assert running.received(rekeying.second_end, 6) == b"second"
+        other.shake()

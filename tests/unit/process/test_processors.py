@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nlbcore.config.model import Node
 from nlbcore.process.processors import may_poll, processors
 
 if TYPE_CHECKING:
@@ -61,15 +60,26 @@ def test_affinity(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("quota", "node", "may"),
+    ("quota", "workers", "may"),
     [
-        ("max 100000", {}, True),
-        ("max 100000", {"workers": 1}, True),
-        ("max 100000", {"busy_poll": False}, False),
-        ("max 100000", {"workers": ALLOWED + 1}, False),
-        ("150000 100000", {"workers": 1}, False),
+        ("max 100000", 1, True),
+        ("max 100000", ALLOWED, True),
+        ("max 100000", ALLOWED + 1, False),
+        ("150000 100000", 1, False),
     ],
 )
-def test_who_may_keep_a_processor_busy(tmp_path: Path, quota: str, node: dict[str, object], may: bool) -> None:
+def test_who_may_keep_a_processor_busy(tmp_path: Path, quota: str, workers: int, may: bool) -> None:
     (tmp_path / "cpu.max").write_text(f"{quota}\n")
-    assert may_poll(Node.model_validate(node), tmp_path) is may
+    assert may_poll(workers, tmp_path) is may
+
+
+@pytest.mark.parametrize("above", ["", "system.slice", "system.slice/nlb.service"])
+def test_the_least_quota_of_the_groups_above_counts(tmp_path: Path, above: str) -> None:
+    """As `CPUQuota=` of a service, or of its slice."""
+    own = tmp_path / "own"
+    own.write_text("1:name=systemd:/elsewhere\n0::/system.slice/nlb.service\n")
+    (tmp_path / "system.slice" / "nlb.service").mkdir(parents=True)
+    (tmp_path / "cpu.max").write_text("9900000 100000\n")
+    (tmp_path / above / "cpu.max").write_text("50000 100000\n")
+    assert processors(tmp_path, own) == 1
+    assert not may_poll(1, tmp_path, own)
