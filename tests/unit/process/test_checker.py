@@ -16,7 +16,7 @@ import pytest
 
 from nlbcore.process.checker import rehearse
 from nlbcore.process.snapshot import Limits, Rows
-from tests.support.balancer import title
+from tests.support.balancer import alive, title
 from tests.support.certs import Pki
 from tests.support.waiting import wait_until
 
@@ -368,3 +368,29 @@ def test_beside_a_supervisor(tmp_path: Path, pki: Pki) -> None:
         "full": "the checker's snapshot cannot be taken: too many open files",
         "child": "",
     }
+
+
+ASKS_AND_GOES = """
+import os, sys
+from pathlib import Path
+from nlbcore.process.checker import Checker
+print(Checker(Path(sys.argv[1]), 1).pid, flush=True)
+os._exit(0)
+"""
+
+
+def test_who_has_asked_is_gone(tmp_path: Path, pki: Pki) -> None:
+    """A balancer that is told to stop while it starts: there is nothing to complain of."""
+    text = write(tmp_path, pki).read_text()
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with (tmp_path / "out").open("w+") as out, (tmp_path / "err").open("w+") as err:
+        subprocess.run(
+            [sys.executable, "-P", "-c", ASKS_AND_GOES, fifo], stdout=out, stderr=err, check=True, timeout=20
+        )
+        out.seek(0)
+        checker = psutil.Process(int(out.read()))
+        fifo.write_text(text)
+        wait_until(lambda: not alive(checker), "it ends", 20)
+        err.seek(0)
+        assert err.read() == ""
