@@ -31,6 +31,7 @@ from nlbcore.engine.slab cimport (
     CLOSED, CONNECT, FIRST_STEPS, HANDSHAKE, HELLO, NEWCOMERS, NEXT_STEPS, PREAMBLE, READY, Session, session_find,
 )
 from nlbcore.engine.timers cimport timers_clock_us, timers_now
+from nlbcore.engine.tls cimport errors_clear
 from nlbcore.engine.transport cimport Transport
 
 cdef enum:
@@ -121,7 +122,7 @@ cdef void serve_messages(uint64_t until) noexcept nogil:
         if event.kind in (CLIENT, SERVER):
             note_event(&event)
     serve_ready(until)
-    ossl.ERR_clear_error()      # one of these connections' errors would be taken for the handshake's
+    errors_clear()      # one of these connections' errors would be taken for the handshake's
 
 
 cdef void between(SSL *ssl, int where, int unused) noexcept nogil:

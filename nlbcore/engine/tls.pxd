@@ -6,6 +6,7 @@ cdef enum:
 
 cdef TransportOps tls_ops
 
+cdef void errors_clear() noexcept nogil
 cdef void tls_start(Transport *t, SSL *ssl, BIO *rbio, BIO *wbio) noexcept nogil
 cdef int tls_handshake(Transport *t) noexcept nogil
 cdef bint tls_only_tickets(const Transport *t) noexcept nogil

@@ -174,6 +174,7 @@ class Fleet:
         self.rows[snapshot.generation] = snapshot.rows
 
     def _start(self, slot: Slot) -> None:
+        polls = may_poll(sum(one.state not in (State.ENDED, State.RETIRED) for one in self.slots))
         ours, theirs = Channel.pair()
         signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
         try:
@@ -192,7 +193,7 @@ class Fleet:
                         eventfd=self.eventfd,
                         sockets={name: address.sockets for name, address in self.addresses.items()},
                         fronts=self.fronts,
-                        may_poll=may_poll(sum(slot.state not in (State.ENDED, State.RETIRED) for slot in self.slots)),
+                        may_poll=polls,
                     )
                 )
         except OSError:
